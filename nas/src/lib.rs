@@ -1,0 +1,1 @@
+//! The NAS side of the relay.

@@ -1,0 +1,2 @@
+//! The front step.
+fn main() {}
