@@ -1,1 +1,7 @@
 //! sns-relay.
+
+pub mod push;
+
+pub mod outcome;
+
+pub mod config;

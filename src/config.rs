@@ -1,0 +1,311 @@
+//! The checked configuration: durations, sizes, URLs and secrets, one struct per room.
+//!
+//! `config/relay.default.toml` is embedded and is the reference: unit, range and default of every key.
+//! A file lies over it, `SNS_RELAY__SECTION__KEY` variables lie over the file, and all faults are listed
+//! at once. Whoever holds a [`Config`] holds values that were checked; nobody checks them again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::push::AppName;
+
+pub mod secret;
+
+pub use secret::Secret;
+
+/// Everything that an operator says.
+pub struct Config {
+    /// The doors.
+    pub server: Server,
+    /// The admin port.
+    pub admin: Admin,
+    /// The log.
+    pub log: Log,
+    /// The identity store.
+    pub store: Store,
+    /// The files that replicas share.
+    pub keys: Keys,
+    /// VAPID verification.
+    pub authenticate: Authenticate,
+    /// Who may enrol.
+    pub enrolment: Enrolment,
+    /// Handles.
+    pub pairing: Pairing,
+    /// Connections to push services.
+    pub upstream: Upstream,
+    /// Apple's service.
+    pub apns: Apns,
+    /// Google's service.
+    pub fcm: Fcm,
+    /// The browsers' services.
+    pub webpush: WebPush,
+    /// The published apps by name.
+    pub apps: BTreeMap<AppName, Arc<App>>,
+}
+
+/// Section `server`.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Address and port of both doors.
+    pub listen: SocketAddr,
+    /// What senders call us by: scheme and authority, no path; the `aud` of their VAPID tokens.
+    pub public_url: PublicUrl,
+    /// Certificate chain and key, PEM; without them the doors are cleartext.
+    pub tls: Option<ServerTls>,
+    /// Connections open at once.
+    pub connections_max: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_per_connection_max: u32,
+    /// Bytes of one request's headers.
+    pub header_bytes_max: u32,
+    /// From the connection's first byte, or the request's, to the end of its headers; also the TLS handshake.
+    pub header_timeout: Duration,
+    /// Bytes of a JSON body.
+    pub body_bytes_max: usize,
+    /// From the end of the headers to the end of the body.
+    pub body_timeout: Duration,
+    /// From the end of the body to the answer: the deadline of the push.
+    pub request_timeout: Duration,
+    /// Requests in work at once, over all connections.
+    pub in_flight_max: usize,
+    /// Targets of one notification.
+    pub targets_max: usize,
+    /// How long the drain waits for requests in work.
+    pub drain_timeout: Duration,
+}
+
+/// A relay's public URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// Without a trailing slash and without a default port: `https://push.example.com`.
+    pub origin: String,
+}
+
+/// Files of the doors' TLS.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// PEM chain, leaf first.
+    pub certificate_file: PathBuf,
+    /// PEM key.
+    pub key_file: PathBuf,
+}
+
+/// Section `admin`.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Address and port of `/metrics`, `/livez`, `/readyz`.
+    pub listen: SocketAddr,
+}
+
+/// Section `log`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`.
+    pub level: String,
+    /// One JSON object per line instead of text.
+    pub json: bool,
+}
+
+/// Section `store`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The SQLite file.
+    pub file: PathBuf,
+    /// Records in the cache before the file.
+    pub cache_entries_max: u64,
+    /// Life of a cached record, found or not.
+    pub cache_lifetime: Duration,
+}
+
+/// Section `keys`: the folder that `sns-relay keys init` makes.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// The folder.
+    pub directory: PathBuf,
+    /// How often the handle key ring is looked at for a change.
+    pub reload_interval: Duration,
+}
+
+/// Section `authenticate`.
+#[derive(Debug, Clone)]
+pub struct Authenticate {
+    /// Verified tokens remembered until they expire.
+    pub token_cache_entries_max: u64,
+    /// Longest life of a token, from now (RFC 8292 §2: 24 h).
+    pub token_lifetime_max: Duration,
+    /// How far a sender's clock may be off.
+    pub clock_skew: Duration,
+}
+
+/// Section `enrolment`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Who may enrol.
+    pub policy: EnrolmentPolicy,
+}
+
+/// Who may enrol (design §4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnrolmentPolicy {
+    /// Everyone: the serial proves nothing, the identity is the key.
+    Open,
+    /// Whoever holds a one-time token of the operator's.
+    Token,
+}
+
+/// Section `pairing`.
+#[derive(Debug, Clone)]
+pub struct Pairing {
+    /// Life of a handle.
+    pub handle_lifetime: Duration,
+}
+
+/// Section `upstream`: the limits of every connection pool.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Connections of one pool.
+    pub connections_max: usize,
+    /// Streams that we open at most on one connection, whatever the peer allows.
+    pub streams_per_connection_max: usize,
+    /// Messages that wait for a stream.
+    pub waiting_max: usize,
+    /// DNS, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// A connection without streams is closed after this.
+    pub idle_timeout: Duration,
+    /// How often a connection is pinged.
+    pub ping_interval: Duration,
+    /// How long a pong may take.
+    pub ping_timeout: Duration,
+    /// First wait after a failed dial.
+    pub backoff_min: Duration,
+    /// Longest wait after failed dials.
+    pub backoff_max: Duration,
+    /// Replays of a request that was provably not processed.
+    pub replays_max: u32,
+    /// Bytes of an answer that are read.
+    pub answer_bytes_max: usize,
+    /// HTTP/1.1 connections of one Web Push origin.
+    pub http1_connections_max: usize,
+}
+
+/// Where a push service is: an https URL without a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceUrl {
+    /// DNS name or address.
+    pub host: String,
+    /// Port; 443 by default.
+    pub port: u16,
+}
+
+/// Section `apns`.
+#[derive(Debug, Clone)]
+pub struct Apns {
+    /// Apple's production service.
+    pub production_url: ServiceUrl,
+    /// Apple's sandbox.
+    pub sandbox_url: ServiceUrl,
+    /// PEM file of roots to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Section `fcm`.
+#[derive(Debug, Clone)]
+pub struct Fcm {
+    /// Google's service.
+    pub base_url: ServiceUrl,
+    /// PEM file of roots to trust beside the system's, for FCM and for its token endpoint.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Section `webpush`.
+#[derive(Debug, Clone)]
+pub struct WebPush {
+    /// Hosts that a subscription may be at: an exact name, or `.suffix`.
+    pub allow_hosts: Vec<String>,
+    /// `host:port` pairs that are let past the guard: any port, any address. For tests alone.
+    pub danger_allow_origins: Vec<String>,
+    /// PEM file of roots to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Origins with connections at once.
+    pub origins_max: usize,
+}
+
+/// Section `apps.<name>`: one published app with its credentials.
+pub struct App {
+    /// Its name.
+    pub name: AppName,
+    /// Whether plain text may be sent to it.
+    pub allow_plain: bool,
+    /// Its credentials at Apple.
+    pub apns: Option<AppApns>,
+    /// Its credentials at Google.
+    pub fcm: Option<AppFcm>,
+    /// Its key for browsers.
+    pub webpush: Option<AppWebPush>,
+}
+
+/// Section `apps.<name>.apns`.
+pub struct AppApns {
+    /// The bundle id.
+    pub topic: String,
+    /// Token or certificate.
+    pub credential: ApnsCredential,
+    /// Key of the placeholder's title in the app's own strings; none shows no title.
+    pub title_loc_key: Option<String>,
+    /// Key of the placeholder's text in the app's own strings.
+    pub loc_key: String,
+    /// Sound file in the app, or `default`; none is silent.
+    pub sound: Option<String>,
+    /// Whether urgent messages are marked `time-sensitive` (the app needs Apple's capability).
+    pub time_sensitive: bool,
+}
+
+/// How we prove to Apple who we are.
+pub enum ApnsCredential {
+    /// A provider token, signed with a `.p8` key.
+    Token {
+        /// The key: PKCS#8 PEM.
+        key_pem: Secret<String>,
+        /// Ten characters.
+        key_id: String,
+        /// Ten characters.
+        team_id: String,
+    },
+    /// A TLS client certificate: PEM with the chain and the key.
+    Certificate {
+        /// The file's text.
+        pem: Secret<String>,
+    },
+}
+
+/// Section `apps.<name>.fcm`: a service account.
+pub struct AppFcm {
+    /// The Firebase project.
+    pub project_id: String,
+    /// The account's e-mail address.
+    pub client_email: String,
+    /// Names the key in the token's header.
+    pub private_key_id: String,
+    /// RSA key, PKCS#8 PEM.
+    pub private_key_pem: Secret<String>,
+    /// Where access tokens are fetched: host, port and path.
+    pub token_url: ServiceUrl,
+    /// The path of the token endpoint.
+    pub token_path: String,
+    /// The token endpoint as the key file has it: the `aud` of the grant.
+    pub token_uri: String,
+}
+
+/// Section `apps.<name>.webpush`.
+pub struct AppWebPush {
+    /// The VAPID key: P-256, PKCS#8 PEM.
+    pub vapid_key_pem: Secret<String>,
+    /// `mailto:` or `https:` contact, as push services want it.
+    pub subject: String,
+    /// Bytes of a body; 4096, or 2744 where Firefox on Android matters.
+    pub body_bytes_max: usize,
+}

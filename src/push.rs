@@ -1,0 +1,397 @@
+//! The vocabulary in: every value from outside, each with one parse, made at the door.
+//!
+//! A value of a type here is well-formed, so no room behind the doors checks it again.
+//! Tokens, endpoints and content have types that cannot be printed.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use uuid::Uuid;
+
+pub mod content;
+
+pub mod device;
+
+pub use content::{Content, Plain, Sealed};
+pub use device::{Address, Endpoint};
+
+use crate::outcome::{Code, Refusal};
+
+/// Base64url without padding on output; padding tolerated on input (design §4).
+pub const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// One message on its way to one device.
+#[derive(Clone)]
+pub struct Push {
+    /// The same over every attempt: the `apns-id`, and inside a notification's payload.
+    pub id: MessageId,
+    /// How long the push service keeps it for a device that is offline.
+    pub ttl: Ttl,
+    /// How soon the device must see it.
+    pub urgency: Urgency,
+    /// Messages of one topic replace each other.
+    pub topic: Option<Topic>,
+    /// Whether the device may make a sound.
+    pub sound: bool,
+    /// What the device reads.
+    pub content: Content,
+}
+
+/// A push service (RFC 8030's term), by which a device is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PushService {
+    /// Apple Push Notification service.
+    Apns,
+    /// Firebase Cloud Messaging, HTTP v1.
+    Fcm,
+    /// RFC 8030: Mozilla's, Apple's, Google's and Microsoft's services for browsers.
+    WebPush,
+}
+
+/// The APNs environment that a device token belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Environment {
+    /// App Store and TestFlight builds.
+    Production,
+    /// Xcode debug builds.
+    Sandbox,
+}
+
+/// The name of one published app: 1 to 32 of `[a-z0-9-]`. It is the operator's word, not a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppName(String);
+
+/// A message's id, chosen by its sender or made here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MessageId(Uuid);
+
+/// RFC 8030 §5.2: seconds that a message is kept for a device that is offline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ttl(u32);
+
+/// RFC 8030 §5.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Urgency {
+    /// Advertisements: on power and Wi-Fi.
+    VeryLow,
+    /// Topic updates: on either power or Wi-Fi.
+    Low,
+    /// Chat or calendar messages.
+    Normal,
+    /// Calls and alarms: also on low battery.
+    High,
+}
+
+/// RFC 8030 §5.4, or the NAS door's `collapse_key`: it never reaches a push service as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Topic(String);
+
+/// A P-256 public key that signs for a sender: an enrolled NAS or a pseudonym.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SenderKey([u8; SenderKey::LENGTH_BYTES]);
+
+/// SHA-256 of a sender key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Thumbprint([u8; 32]);
+
+// === impl PushService ===
+
+impl PushService {
+    /// Every push service.
+    pub const ALL: [Self; 3] = [Self::Apns, Self::Fcm, Self::WebPush];
+
+    /// Gives the name that the contract and the metrics use.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Apns => "apns",
+            Self::Fcm => "fcm",
+            Self::WebPush => "webpush",
+        }
+    }
+
+    /// Parses the member `service` of a pairing.
+    /// Errors: `member_invalid`.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        Self::ALL
+            .into_iter()
+            .find(|service| service.label() == text)
+            .ok_or_else(|| Refusal::of_field(Code::MemberInvalid, "service"))
+    }
+}
+
+// === impl Environment ===
+
+impl Environment {
+    /// Both environments.
+    pub const ALL: [Self; 2] = [Self::Production, Self::Sandbox];
+
+    /// Gives the name that the contract uses.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Sandbox => "sandbox",
+        }
+    }
+
+    /// Parses the member `environment` of a pairing.
+    /// Errors: `member_invalid`.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        Self::ALL
+            .into_iter()
+            .find(|environment| environment.label() == text)
+            .ok_or_else(|| Refusal::of_field(Code::MemberInvalid, "environment"))
+    }
+}
+
+// === impl AppName ===
+
+impl AppName {
+    /// Longest name, in bytes.
+    pub const LENGTH_BYTES_MAX: usize = 32;
+
+    /// Parses an app's name: 1 to 32 of `[a-z0-9-]`.
+    /// Errors: `app_unknown`, since no app has another name.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let fits = (1..=Self::LENGTH_BYTES_MAX).contains(&text.len());
+        let plain = text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        if fits && plain {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Refusal::of_field(Code::AppUnknown, "app"))
+        }
+    }
+
+    /// Gives the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AppName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl MessageId ===
+
+impl MessageId {
+    /// Makes a random id, for a message that came without one.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// Parses the member `id`: a UUID in its canonical form.
+    /// Errors: `member_invalid`.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        match Uuid::try_parse(text) {
+            Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(Self(uuid)),
+            _ => Err(Refusal::of_field(Code::MemberInvalid, "id")),
+        }
+    }
+
+    /// Derives the id of one target's message, so that no two messages of a notification share one.
+    /// Source: RFC 9562 §5.8 (version 8), over SHA-256(id ‖ index).
+    #[must_use]
+    pub fn for_target(self, index: usize) -> Self {
+        let mut input = [0_u8; 24];
+        input[..16].copy_from_slice(self.0.as_bytes());
+        input[16..].copy_from_slice(&(index as u64).to_be_bytes());
+        let hash = digest::digest(&digest::SHA256, &input);
+        let mut bytes = [0_u8; 16];
+        bytes.copy_from_slice(&hash.as_ref()[..16]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// Gives the canonical lower-case form.
+    pub fn hyphenated(self) -> uuid::fmt::Hyphenated {
+        self.0.hyphenated()
+    }
+}
+
+// === impl Ttl ===
+
+impl Ttl {
+    /// Parses seconds: digits only; more than `u32` holds is the largest (RFC 8030 §5.2 lets a service shorten).
+    /// Errors: `ttl_invalid`.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        if text.is_empty() || text.len() > 16 || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Refusal::of_field(Code::TtlInvalid, "TTL"));
+        }
+        Ok(Self::from_s(text.parse::<u64>().unwrap_or(u64::MAX)))
+    }
+
+    /// Takes seconds, at most `u32::MAX`.
+    pub fn from_s(seconds: u64) -> Self {
+        Self(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+
+    /// Gives the seconds.
+    pub const fn as_s(self) -> u32 {
+        self.0
+    }
+}
+
+// === impl Urgency ===
+
+impl Urgency {
+    /// Parses the header `Urgency`.
+    /// Errors: `urgency_invalid`.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        match text {
+            "very-low" => Ok(Self::VeryLow),
+            "low" => Ok(Self::Low),
+            "normal" => Ok(Self::Normal),
+            "high" => Ok(Self::High),
+            _ => Err(Refusal::of_field(Code::UrgencyInvalid, "Urgency")),
+        }
+    }
+
+    /// Gives the value of the header `Urgency`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::VeryLow => "very-low",
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+}
+
+// === impl Topic ===
+
+impl Topic {
+    /// Longest `Topic` header, in characters (RFC 8030 §5.4).
+    pub const HEADER_LENGTH_MAX: usize = 32;
+
+    /// Longest `collapse_key` of the NAS door, in bytes.
+    pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
+
+    /// Parses the header `Topic`: 1 to 32 characters of the base64url alphabet.
+    /// Errors: `topic_invalid`.
+    pub fn parse_header(text: &str) -> Result<Self, Refusal> {
+        let fits = (1..=Self::HEADER_LENGTH_MAX).contains(&text.len());
+        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if fits && plain {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Refusal::of_field(Code::TopicInvalid, "Topic"))
+        }
+    }
+
+    /// Parses the member `collapse_key`: 1 to 64 bytes of any text.
+    /// Errors: `member_invalid`.
+    pub fn parse_collapse_key(text: &str) -> Result<Self, Refusal> {
+        if (1..=Self::COLLAPSE_KEY_BYTES_MAX).contains(&text.len()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Refusal::of_field(Code::MemberInvalid, "collapse_key"))
+        }
+    }
+
+    /// Gives the sender's word, for the keyed hash that stands in for it.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+// === impl SenderKey ===
+
+impl SenderKey {
+    /// An uncompressed point: 0x04 ‖ x ‖ y.
+    pub const LENGTH_BYTES: usize = 65;
+
+    /// Parses a public key: base64url of an uncompressed P-256 point that lies on the curve.
+    /// Gives nothing for anything else; the caller knows which header or member it was.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = BASE64URL.decode(text).ok()?;
+        let point: [u8; Self::LENGTH_BYTES] = bytes.try_into().ok()?;
+        let parsed = aws_lc_rs::signature::ParsedPublicKey::new(
+            &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED,
+            point,
+        );
+        (point[0] == 4 && parsed.is_ok()).then_some(Self(point))
+    }
+
+    /// Takes a point that was parsed before it was stored.
+    pub const fn from_stored(point: [u8; Self::LENGTH_BYTES]) -> Self {
+        Self(point)
+    }
+
+    /// Gives the point.
+    pub const fn as_bytes(&self) -> &[u8; Self::LENGTH_BYTES] {
+        &self.0
+    }
+
+    /// Gives the key's thumbprint: SHA-256 of the point.
+    pub fn thumbprint(&self) -> Thumbprint {
+        let mut thumbprint = [0; 32];
+        thumbprint.copy_from_slice(digest::digest(&digest::SHA256, &self.0).as_ref());
+        Thumbprint(thumbprint)
+    }
+}
+
+// === impl Thumbprint ===
+
+impl Thumbprint {
+    /// Takes the bytes of a thumbprint out of a handle or the store.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Gives the bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ttl_is_digits_only_and_never_overflows() {
+        assert_eq!(Ttl::parse("0").map(Ttl::as_s), Ok(0));
+        assert_eq!(Ttl::parse("99999999999").map(Ttl::as_s), Ok(u32::MAX));
+        for wrong in ["", "-1", "+1", "1.5", " 1", "1 ", "0x1", "12345678901234567"] {
+            assert_eq!(Ttl::parse(wrong).unwrap_err().code, Code::TtlInvalid, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_header_is_base64url_and_short() {
+        assert!(Topic::parse_header("a-_Z9").is_ok());
+        for wrong in ["", "a b", "ä", "a=", &"x".repeat(33)] {
+            assert!(Topic::parse_header(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_id_is_canonical_and_differs_per_target() {
+        let id = MessageId::parse("123e4567-e89b-12d3-a456-426614174000").unwrap();
+        assert_ne!(id.for_target(0), id.for_target(1));
+        assert_eq!(id.for_target(1), id.for_target(1));
+        for wrong in ["", "123e4567e89b12d3a456426614174000", "{123e4567-e89b-12d3-a456-426614174000}"]
+        {
+            assert!(MessageId::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_sender_key_must_lie_on_the_curve() {
+        let key = "BA1Hxzyi1RUM1b5wjxsn7nGxAszw2u61m164i3MrAIxHF6YK5h4SDYic-dRuU_RCPCfA5aq9ojSwk5Y2EmClBPs";
+        assert!(SenderKey::parse(key).is_some());
+        let mut off = BASE64URL.decode(key).unwrap();
+        off[64] ^= 1;
+        assert!(SenderKey::parse(&BASE64URL.encode(off)).is_none());
+        assert!(SenderKey::parse("").is_none());
+    }
+}
