@@ -1,5 +1,11 @@
 //! sns-relay.
 
+pub mod authenticate;
+
+pub mod pair;
+
+pub mod route;
+
 pub mod push;
 
 pub mod outcome;

@@ -31,8 +31,8 @@ pub const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 /// One message on its way to one device.
 #[derive(Clone)]
 pub struct Push {
-    /// The same over every attempt: the `apns-id`, and inside a notification's payload.
-    pub id: MessageId,
+    /// The notification's id; the application door has none.
+    pub id: Option<MessageId>,
     /// How long the push service keeps it for a device that is offline.
     pub ttl: Ttl,
     /// How soon the device must see it.
@@ -198,16 +198,16 @@ impl MessageId {
         }
     }
 
-    /// Derives the id of one target's message, so that no two messages of a notification share one.
-    /// Source: RFC 9562 §5.8 (version 8), over SHA-256(id ‖ index).
+    /// Derives the id that one device's push service sees: the same for every retry to that device,
+    /// and without a visible tie to the ids of the notification's other devices.
+    /// Source: RFC 9562 §5.8 (version 8), over SHA-256(id ‖ address).
     #[must_use]
-    pub fn for_target(self, index: usize) -> Self {
-        let mut input = [0_u8; 24];
-        input[..16].copy_from_slice(self.0.as_bytes());
-        input[16..].copy_from_slice(&(index as u64).to_be_bytes());
-        let hash = digest::digest(&digest::SHA256, &input);
+    pub fn for_device(self, address: &[u8]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(self.0.as_bytes());
+        context.update(address);
         let mut bytes = [0_u8; 16];
-        bytes.copy_from_slice(&hash.as_ref()[..16]);
+        bytes.copy_from_slice(&context.finish().as_ref()[..16]);
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
@@ -375,11 +375,12 @@ mod tests {
     }
 
     #[test]
-    fn a_message_id_is_canonical_and_differs_per_target() {
+    fn a_message_id_is_canonical_and_differs_per_device() {
         let id = MessageId::parse("123e4567-e89b-12d3-a456-426614174000").unwrap();
-        assert_ne!(id.for_target(0), id.for_target(1));
-        assert_eq!(id.for_target(1), id.for_target(1));
-        for wrong in ["", "123e4567e89b12d3a456426614174000", "{123e4567-e89b-12d3-a456-426614174000}"]
+        assert_ne!(id.for_device(b"a"), id.for_device(b"b"));
+        assert_eq!(id.for_device(b"b"), id.for_device(b"b"));
+        for wrong in
+            ["", "123e4567e89b12d3a456426614174000", "{123e4567-e89b-12d3-a456-426614174000}"]
         {
             assert!(MessageId::parse(wrong).is_err(), "{wrong:?}");
         }

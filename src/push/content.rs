@@ -60,7 +60,11 @@ impl Sealed {
         let one_record = record_bytes >= Self::RECORD_BYTES_MIN
             && ciphertext_bytes >= Self::CIPHERTEXT_BYTES_MIN
             && ciphertext_bytes as u64 <= u64::from(record_bytes);
-        if header[20] == 65 && header[21] == 4 && one_record { Ok(Self(body)) } else { Err(refuse()) }
+        if header[20] == 65 && header[21] == 4 && one_record {
+            Ok(Self(body))
+        } else {
+            Err(refuse())
+        }
     }
 
     /// Gives the body as it came.

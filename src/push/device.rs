@@ -121,8 +121,7 @@ impl Endpoint {
             Some((host, port)) => (host, port.parse::<u16>().map_err(|_| refuse())?),
             None => (authority, 443),
         };
-        let plain =
-            host.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
+        let plain = host.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
         let whole = host.split('.').all(|label| !label.is_empty() && label.len() <= 63);
         if !plain || !whole || port == 0 {
             return Err(refuse());

@@ -1,0 +1,212 @@
+//! What a push service is given as the body: the app's envelope around the content, byte for byte.
+//!
+//! The envelope's parts that never change are written once; sizes are counted on the real bytes.
+//! Invariant: nothing but the app's own placeholder keys, the ciphertext (or allowed plain text) and the
+//! message's id is in it: no text, name or key of the NAS (design §2, promise 3).
+
+use base64::Engine as _;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::config::{AppApns, AppWebPush};
+use crate::push::{BASE64URL, MessageId, Plain, Push, Sealed, Urgency};
+
+/// APNs takes this many bytes of JSON (reference: Apple, "Generating a remote notification").
+const APNS_BYTES_MAX: usize = 4096;
+
+/// FCM takes this many bytes of data keys and values for a token (reference: Google, "About FCM messages").
+const FCM_BYTES_MAX: usize = 4096;
+
+/// `,"i":"…"` with a UUID.
+const ID_MEMBER_BYTES: usize = 43;
+
+/// The message did not fit its push service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge;
+
+/// The envelope of one app at Apple.
+pub struct ApnsEnvelope {
+    /// `{"aps":{"alert":{…},"mutable-content":1`.
+    sealed_start: String,
+    /// `,"sound":"…"`, or nothing for a silent app.
+    sound: String,
+    /// `,"interruption-level":"time-sensitive"`, or nothing.
+    time_sensitive: &'static str,
+    body_bytes_max: usize,
+}
+
+/// The envelope of Google's data messages: the same for all apps.
+pub struct FcmEnvelope;
+
+/// The parts of a message that FCM wants inside the JSON.
+pub struct FcmFields<'a> {
+    /// The registration token.
+    pub token: &'a str,
+    /// 0 to 2419200.
+    pub ttl_s: u32,
+    /// The keyed hash of the sender's topic.
+    pub collapse_key: Option<&'a str>,
+}
+
+// === impl ApnsEnvelope ===
+
+impl ApnsEnvelope {
+    /// Writes the constant parts for an app.
+    pub fn new(app: &AppApns) -> Self {
+        let mut alert = json!({ "loc-key": app.loc_key });
+        if let Some(title) = &app.title_loc_key {
+            alert["title-loc-key"] = Value::from(title.as_str());
+        }
+        let sealed_start = format!(r#"{{"aps":{{"alert":{alert},"mutable-content":1"#);
+        let sound = match &app.sound {
+            Some(sound) => format!(r#","sound":{}"#, Value::from(sound.as_str())),
+            None => String::new(),
+        };
+        let time_sensitive = match app.time_sensitive {
+            true => r#","interruption-level":"time-sensitive""#,
+            false => "",
+        };
+        let constant = sealed_start.len() + sound.len() + time_sensitive.len();
+        let envelope = constant + r#"},"e":""}"#.len() + ID_MEMBER_BYTES;
+        let body_bytes_max = APNS_BYTES_MAX.saturating_sub(envelope) * 3 / 4;
+        Self { sealed_start, sound, time_sensitive, body_bytes_max }
+    }
+
+    /// Gives the largest sealed body that fits whatever else the message carries.
+    pub const fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    /// Wraps a sealed body.
+    /// Shape: `{"aps":{"alert":…,"mutable-content":1},"e":"<base64url>","i":"<uuid>"}`.
+    pub fn sealed(
+        &self,
+        push: &Push,
+        id: Option<MessageId>,
+        body: &Sealed,
+    ) -> Result<Bytes, TooLarge> {
+        if body.as_bytes().len() > self.body_bytes_max {
+            return Err(TooLarge);
+        }
+        let mut text =
+            String::with_capacity(self.sealed_start.len() + 160 + body.as_bytes().len() * 4 / 3);
+        text.push_str(&self.sealed_start);
+        text.push_str(self.manner(push).0);
+        text.push_str(self.manner(push).1);
+        text.push_str(r#"},"e":""#);
+        BASE64URL.encode_string(body.as_bytes(), &mut text);
+        text.push('"');
+        push_id(&mut text, id);
+        text.push('}');
+        Ok(Bytes::from(text))
+    }
+
+    /// Writes plain text as an alert that iOS shows by itself.
+    pub fn plain(
+        &self,
+        push: &Push,
+        id: Option<MessageId>,
+        plain: &Plain,
+    ) -> Result<Bytes, TooLarge> {
+        let alert = json!({ "title": plain.title, "body": plain.text });
+        let (sound, level) = self.manner(push);
+        let mut text = format!(
+            r#"{{"aps":{{"alert":{alert}{sound}{level}}},"tag":{}"#,
+            Value::from(plain.tag.as_str())
+        );
+        push_id(&mut text, id);
+        text.push('}');
+        if text.len() > APNS_BYTES_MAX { Err(TooLarge) } else { Ok(Bytes::from(text)) }
+    }
+
+    fn manner(&self, push: &Push) -> (&str, &str) {
+        let audible = push.sound && push.urgency >= Urgency::Normal;
+        let level = if push.urgency == Urgency::High { self.time_sensitive } else { "" };
+        (if audible { &self.sound } else { "" }, level)
+    }
+}
+
+// === impl FcmEnvelope ===
+
+impl FcmEnvelope {
+    /// Gives the largest sealed body that fits, the id included: keys `e` and `i`, and a UUID.
+    pub const fn body_bytes_max() -> usize {
+        (FCM_BYTES_MAX - 1 - 1 - 36) * 3 / 4
+    }
+
+    /// Wraps a sealed body into a data message.
+    /// Shape: `{"message":{"token":…,"data":{"e":"<base64url>","i":"<uuid>"},"android":{…}}}`.
+    pub fn sealed(
+        fields: &FcmFields<'_>,
+        push: &Push,
+        id: Option<MessageId>,
+        body: &Sealed,
+    ) -> Result<Bytes, TooLarge> {
+        if body.as_bytes().len() > Self::body_bytes_max() {
+            return Err(TooLarge);
+        }
+        let mut text = String::with_capacity(512 + body.as_bytes().len() * 4 / 3);
+        text.push_str(r#"{"message":{"data":{"e":""#);
+        BASE64URL.encode_string(body.as_bytes(), &mut text);
+        text.push('"');
+        push_id(&mut text, id);
+        push_fields(&mut text, fields, push);
+        Ok(Bytes::from(text))
+    }
+
+    /// Writes plain text as a data message, which the app shows.
+    pub fn plain(
+        fields: &FcmFields<'_>,
+        push: &Push,
+        id: Option<MessageId>,
+        plain: &Plain,
+    ) -> Result<Bytes, TooLarge> {
+        let Plain { tag, title, text } = plain;
+        let id_bytes = id.map_or(0, |_| 37);
+        let data_bytes =
+            "tag".len() + "title".len() + "text".len() + tag.len() + title.len() + text.len();
+        if data_bytes + id_bytes > FCM_BYTES_MAX {
+            return Err(TooLarge);
+        }
+        let mut body = format!(
+            r#"{{"message":{{"data":{{"tag":{},"title":{},"text":{}"#,
+            Value::from(tag.as_str()),
+            Value::from(title.as_str()),
+            Value::from(text.as_str())
+        );
+        push_id(&mut body, id);
+        push_fields(&mut body, fields, push);
+        Ok(Bytes::from(body))
+    }
+}
+
+/// Gives the largest body for a browser: as it is, without an envelope.
+pub const fn webpush_body_bytes_max(app: &AppWebPush) -> usize {
+    app.body_bytes_max
+}
+
+fn push_id(text: &mut String, id: Option<MessageId>) {
+    if let Some(id) = id {
+        text.push_str(r#","i":""#);
+        text.push_str(id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+        text.push('"');
+    }
+}
+
+/// The token was parsed to hold nothing that JSON escapes; the collapse key is base64url.
+fn push_fields(text: &mut String, fields: &FcmFields<'_>, push: &Push) {
+    let priority = if push.urgency >= Urgency::High { "HIGH" } else { "NORMAL" };
+    text.push_str(r#"},"token":""#);
+    text.push_str(fields.token);
+    text.push_str(r#"","android":{"priority":""#);
+    text.push_str(priority);
+    text.push_str(r#"","ttl":""#);
+    text.push_str(&fields.ttl_s.to_string());
+    text.push_str(r#"s""#);
+    if let Some(collapse_key) = fields.collapse_key {
+        text.push_str(r#","collapse_key":""#);
+        text.push_str(collapse_key);
+        text.push('"');
+    }
+    text.push_str("}}}");
+}
