@@ -1,1 +1,3 @@
 //! sns-relay.
+
+pub mod provider;
