@@ -8,12 +8,15 @@ pub mod pair;
 
 pub mod route;
 
-pub mod store;
-
-pub mod push;
+pub mod provider;
 
 pub mod reply;
 
+pub mod store;
+
 pub mod outcome;
 
+pub mod push;
+
 pub mod config;
+
