@@ -5,3 +5,7 @@ pub mod push;
 pub mod outcome;
 
 pub mod config;
+
+pub mod clock;
+
+pub mod keys;
