@@ -20,3 +20,6 @@ pub mod push;
 
 pub mod config;
 
+pub mod clock;
+
+pub mod keys;
