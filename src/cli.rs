@@ -1,6 +1,6 @@
 //! The commands: what they take and what they print.
 //!
-//! Results go to standard output, faults and warnings to standard error. Nothing printed is a secret.
+//! Results go to standard output, faults and warnings to standard error. No secret is printed.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sns_relay::clock::{Clock, format_rfc3339};
-use sns_relay::config::{ApnsCredential, App, Config, Fault, Faults};
+use sns_relay::config::{ApnsCredential, App, Config, Fault, Faults, files};
 use sns_relay::keys::{self, HandleKeys, KeysError, SerialPepper};
 
 /// Arguments or configuration with a fault (`EX_USAGE` of sysexits.h).
@@ -53,18 +53,27 @@ pub(crate) enum KeysCommand {
     },
 }
 
-/// Reads the configuration and looks into the folder of keys.
-/// Errors: all faults.
+/// Reads the configuration and looks into its folder of keys.
+/// Errors: all faults of the configuration, or else all of the folder.
 pub(crate) fn load(file: Option<&Path>) -> Result<Config, Faults> {
     let variables = std::env::vars_os();
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    let config = Config::load(file, variables.map(|(name, value)| (text(name), text(value))))?;
+    let mut config = Config::load(file, variables.map(|(name, value)| (text(name), text(value))))?;
     let ring = HandleKeys::load(&config.keys.directory).map(drop);
     let pepper = SerialPepper::load(&config.keys.directory).map(drop);
     let errors = [ring, pepper].into_iter().filter_map(Result::err);
     let faults: Vec<Fault> =
         errors.map(|error| Fault::new("keys.directory", with_causes(&error))).collect();
-    if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
+    if !faults.is_empty() {
+        return Err(Faults(faults));
+    }
+    for name in [keys::HANDLE_KEYS_FILE, keys::SERIAL_PEPPER_FILE] {
+        if files::is_open_to_others(&config.keys.directory.join(name)) {
+            let text = format!("{name} is open to other users than its owner");
+            config.warnings.push(Fault::new("keys.directory", text));
+        }
+    }
+    Ok(config)
 }
 
 /// Runs `check-config`.

@@ -1,7 +1,7 @@
 //! The wall clock as a value, and its RFC 3339 form.
 //!
-//! Whoever needs the time of day is given a [`Clock`], so a test says what time it is. Times are UTC
-//! seconds since 1970; intervals are not measured here but with tokio's `Instant`.
+//! Whoever needs the time of day is given a [`Clock`], so a test says what time it is. Times are
+//! UTC seconds since 1970; intervals are not measured here but with tokio's `Instant`.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -90,7 +90,7 @@ fn digits(bytes: &[u8]) -> Option<u64> {
 /// Days of 400 years, after which the calendar repeats.
 const DAYS_PER_ERA: u64 = 146_097;
 
-/// Days from the 1st of March of the year 0 to 1970: a year that starts in March ends in its leap day.
+/// Days from the 1st of March of the year 0 to 1970: such years end with their leap day.
 const DAYS_TO_1970: u64 = 719_468;
 
 fn civil_from_days(days: u64) -> (u64, u64, u64) {

@@ -1,6 +1,6 @@
 //! The checked configuration: durations, sizes, URLs and secrets, one struct per room.
 //!
-//! `config/relay.default.toml` is embedded and is the reference: unit, range and default of every key.
+//! `config/relay.default.toml` is embedded and is the reference: unit, range, default of every key.
 //! A file lies over it, `SNS_RELAY__SECTION__KEY` variables lie over the file, and all faults are
 //! listed at once. Whoever holds a [`Config`] holds values that were checked; nobody checks them
 //! again. Nothing here binds a port or makes a file.

@@ -150,3 +150,93 @@ fn generate_p256_pem() -> Result<Zeroizing<String>, KeysError> {
     pem.push_str("-----END PRIVATE KEY-----\n");
     Ok(pem)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_764_000_000_000;
+
+    fn clock(unix_ms: u64) -> Clock {
+        Clock::from_fn(move || unix_ms)
+    }
+
+    fn made_folder() -> (tempfile::TempDir, PathBuf) {
+        let outside = tempfile::tempdir().unwrap();
+        let directory = outside.path().join("keys");
+        init(&directory, &clock(NOW_MS)).unwrap();
+        (outside, directory)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn keys_are_made_once_for_the_owner_alone() {
+        let (outside, directory) = made_folder();
+        assert_eq!(mode(&directory), 0o700);
+        let mut names: Vec<_> = fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["handle-keys.toml", "serial-pepper", "vapid.pem"]);
+        let before: Vec<_> =
+            names.iter().map(|name| fs::read(directory.join(name)).unwrap()).collect();
+        assert!(names.iter().all(|name| mode(&directory.join(name)) == 0o600));
+        assert!(SerialPepper::load(&directory).is_ok());
+        for kept in &names {
+            for name in names.iter().filter(|name| *name != kept) {
+                fs::rename(directory.join(name), outside.path().join(name)).unwrap();
+            }
+            let again = init(&directory, &clock(NOW_MS));
+            assert!(matches!(again, Err(KeysError::Exists(_))), "only {kept} is there");
+            for name in names.iter().filter(|name| *name != kept) {
+                fs::rename(outside.path().join(name), directory.join(name)).unwrap();
+            }
+        }
+        let after: Vec<_> =
+            names.iter().map(|name| fs::read(directory.join(name)).unwrap()).collect();
+        assert!(before == after, "nothing was overwritten");
+    }
+
+    #[test]
+    fn a_rotation_keeps_the_file_mode_and_the_older_keys() {
+        let (_outside, directory) = made_folder();
+        let ring_file = directory.join("handle-keys.toml");
+        fs::set_permissions(&ring_file, Permissions::from_mode(0o640)).unwrap();
+        let now_unix_s = NOW_MS / 1000;
+        let old = HandleKeys::load(&directory).unwrap().sealing(now_unix_s).id;
+        let seals_from = rotate(&directory, 3, &clock(NOW_MS)).unwrap();
+        assert_eq!(seals_from, now_unix_s + SEALS_AFTER_S);
+        let ring = HandleKeys::load(&directory).unwrap();
+        assert_eq!(ring.sealing(now_unix_s).id, old);
+        assert_ne!(ring.sealing(seals_from).id, old);
+        assert!(ring.opening(old).is_some());
+        assert_eq!(mode(&ring_file), 0o640);
+        let again = rotate(&directory, 3, &clock(NOW_MS));
+        assert!(matches!(again, Err(KeysError::TooSoon(_))));
+        assert!(rotate(&directory, 0, &clock(seals_from * 1000)).is_ok());
+        let ring = HandleKeys::load(&directory).unwrap();
+        assert_eq!(ring.iter().count(), 2, "the key that seals is kept");
+        assert!(ring.opening(old).is_none());
+    }
+
+    #[test]
+    fn a_rotation_that_was_cut_off_is_named_and_harms_nothing() {
+        let (_outside, directory) = made_folder();
+        let before = fs::read(directory.join("handle-keys.toml")).unwrap();
+        fs::write(directory.join("handle-keys.toml.new"), "half").unwrap();
+        let rotated = rotate(&directory, 3, &clock(NOW_MS));
+        assert!(matches!(rotated, Err(KeysError::Busy(_))));
+        assert!(fs::read(directory.join("handle-keys.toml")).unwrap() == before);
+        fs::remove_file(directory.join("handle-keys.toml.new")).unwrap();
+        fs::write(directory.join("handle-keys.toml"), "keys = 1").unwrap();
+        assert!(matches!(rotate(&directory, 3, &clock(NOW_MS)), Err(KeysError::Form { .. })));
+        assert!(!directory.join("handle-keys.toml.new").exists(), "a failed run leaves nothing");
+    }
+}

@@ -1,4 +1,4 @@
-//! The front step: arguments in, exit code out. What the commands do is in `cli.rs` and the library.
+//! The front step: arguments in, exit code out. The commands are in `cli.rs` and the library.
 
 use std::io;
 use std::process::ExitCode;
@@ -10,7 +10,8 @@ mod cli;
 use cli::{Cli, Command, EXIT_USAGE, KeysCommand};
 
 fn main() -> ExitCode {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    // Not locked for good: a relay logs from other threads.
+    let (mut out, mut err) = (io::stdout(), io::stderr());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -15,11 +15,35 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sns_relay::clock::Clock;
 use sns_relay::config::{ApnsCredential, Config, EnrolmentPolicy, Faults, ServiceUrl};
-use sns_relay::keys::{self, HandleKeys, KeysError, SEALS_AFTER_S, SerialPepper};
+use sns_relay::keys;
 use sns_relay::push::AppName;
 use tempfile::TempDir;
 
 const NOW_MS: u64 = 1_764_000_000_000;
+
+/// A certificate of `test.example` that signed itself, good until 2126, made for these tests.
+const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBnzCCAUSgAwIBAgIURxKz4GRZ+wth6WflCHWDjc2rYHQwCgYIKoZIzj0EAwIw
+FzEVMBMGA1UEAwwMdGVzdC5leGFtcGxlMCAXDTI2MTEyNDA2MTAyM1oYDzIxMjYx
+MDMxMDYxMDIzWjAXMRUwEwYDVQQDDAx0ZXN0LmV4YW1wbGUwWTATBgcqhkjOPQIB
+BggqhkjOPQMBBwNCAARneZ6qYmqsWxS78kkYIeKyoMe9psezC9IUco2hs4PpxsAz
+6JimeoZf/nl1O7JaU7APIsLFEzj7/O3YRcJnfge7o2wwajAdBgNVHQ4EFgQUQ4AB
+UiLCddKsyIe6tPZhXUQA7l8wHwYDVR0jBBgwFoAUQ4ABUiLCddKsyIe6tPZhXUQA
+7l8wDwYDVR0TAQH/BAUwAwEB/zAXBgNVHREEEDAOggx0ZXN0LmV4YW1wbGUwCgYI
+KoZIzj0EAwIDSQAwRgIhAJYyMI2sdX1pwmKE13VWrozG/CXzeDlKkKdfFis+KnAu
+AiEAhsLHqYNk68INwRNtadI2mxeILPC4MOpDRJfORCv/D8Y=
+-----END CERTIFICATE-----
+";
+
+/// The key of [`CERTIFICATE`]; nothing else trusts it.
+const CERTIFICATE_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgWrDHSwexvAFe0PBp
+cYwQQ9Vwq9Yu6owrziDN4GxSrY2hRANCAARneZ6qYmqsWxS78kkYIeKyoMe9psez
+C9IUco2hs4PpxsAz6JimeoZf/nl1O7JaU7APIsLFEzj7/O3YRcJnfge7
+-----END PRIVATE KEY-----
+";
 
 /// A folder with keys, credentials of every kind, and a configuration file that is without fault.
 struct Folder(TempDir);
@@ -99,10 +123,6 @@ fn service_account(token_uri: &str) -> String {
         "token_uri": token_uri,
     })
     .to_string()
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 fn stdout(output: &Output) -> String {
@@ -190,14 +210,8 @@ fn an_app_is_read_with_its_credentials_and_defaults() {
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
-#[test]
-fn every_kind_of_fault_is_told_in_one_go() {
-    let folder = Folder::new();
-    folder
-        .write("broken.pem", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n");
-    folder.write("account.json", r#"{"type": "user", "project_id": "a/b", "token_uri": "x"}"#);
-    let faults = folder.faults(
-        r#"
+/// A configuration with a fault of every kind.
+const FAULTY: &str = r#"
         store = 3
         [server]
         listen = "localhost"
@@ -237,45 +251,56 @@ c2VjcmV0"""
         [apps.none]
         [apps.Wrong_Name.fcm]
         service_account_file = "account.json"
-        "#,
+        "#;
+
+/// What [`FAULTY`] and two variables are blamed for.
+const BLAMED: [(&str, &str); 29] = [
+    ("store", "is a section, not a key"),
+    ("server.listen", "must be an address and port"),
+    ("server.public_url", "must be a URL"),
+    ("server.connections_max", "must be a whole number from 1 to 1000000"),
+    ("server.targets_max", "must be a whole number from 1 to 1000"),
+    ("server.body_bytes_max", "must be a whole number from 4096 to 16777216"),
+    ("server.tls.key_file", "is required where server.tls.certificate_file is set"),
+    ("server.drain_timeout_ms", "is a key, not a section"),
+    ("admin.lisen", "is no known key; did you mean admin.listen?"),
+    ("log.level", "must be error, warn, info or debug"),
+    ("upstream.backoff_max_ms", "must not be below upstream.backoff_min_ms"),
+    ("apns.production_url", "must be a URL"),
+    ("apns.ca_file", "must hold at least one certificate"),
+    ("webpush.allow_hosts", "must be a list of host names"),
+    ("webpush.danger_allow_origins", "must be a list of host:port pairs"),
+    ("unknown", "is no known section"),
+    ("apps.chat.proof_of_possession", "must be off: proof of possession is not available yet"),
+    ("apps.chat.apns.topic", "must be the app's bundle id"),
+    ("apps.chat.apns.key_file", "must hold a P-256 key"),
+    ("apps.chat.apns.key_id", "must be the 10 characters"),
+    ("apps.chat.apns.team_id", "must be the 10 characters"),
+    ("apps.chat.fcm.service_account_file", "cannot be read: No such file"),
+    ("apps.chat.webpush.vapid_key_file", "must be the name of a file, not its content"),
+    ("apps.chat.webpush.subject", "must be mailto:address or https://URL"),
+    ("apps.chat.webpush.body_bytes_max", "must be a whole number from 1024 to 4096"),
+    ("apps.none", "needs at least one of the sections apns, fcm and webpush"),
+    ("apps.Wrong_Name", "an app's name must be 1 to 32 of a-z, 0-9 and \"-\""),
+    ("keys.reload_interval_s", "must be a whole number from 1 to 60"),
+    ("x.y", "is no known key"),
+];
+
+#[test]
+fn every_kind_of_fault_is_told_in_one_go() {
+    let folder = Folder::new();
+    folder
+        .write("broken.pem", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n");
+    folder.write("account.json", r#"{"type": "user", "project_id": "a/b", "token_uri": "x"}"#);
+    let faults = folder.faults(
+        FAULTY,
         &[("SNS_RELAY__KEYS__RELOAD_INTERVAL_S", "soon"), ("SNS_RELAY__X__Y", "1")],
     );
-    let expected = [
-        ("store", "is a section, not a key"),
-        ("server.listen", "must be an address and port"),
-        ("server.public_url", "must be a URL"),
-        ("server.connections_max", "must be a whole number from 1 to 1000000"),
-        ("server.targets_max", "must be a whole number from 1 to 1000"),
-        ("server.body_bytes_max", "must be a whole number from 4096 to 16777216"),
-        ("server.tls.key_file", "is required where server.tls.certificate_file is set"),
-        ("server.drain_timeout_ms", "is a key, not a section"),
-        ("admin.lisen", "is no known key; did you mean admin.listen?"),
-        ("log.level", "must be error, warn, info or debug"),
-        ("upstream.backoff_max_ms", "must not be below upstream.backoff_min_ms"),
-        ("apns.production_url", "must be a URL"),
-        ("apns.ca_file", "must hold at least one certificate"),
-        ("webpush.allow_hosts", "must be a list of host names"),
-        ("webpush.danger_allow_origins", "must be a list of host:port pairs"),
-        ("unknown", "is no known section"),
-        ("apps.chat.proof_of_possession", "must be off: proof of possession is not available yet"),
-        ("apps.chat.apns.topic", "must be the app's bundle id"),
-        ("apps.chat.apns.key_file", "must hold a P-256 key"),
-        ("apps.chat.apns.key_id", "must be the 10 characters"),
-        ("apps.chat.apns.team_id", "must be the 10 characters"),
-        ("apps.chat.fcm.service_account_file", "cannot be read: No such file"),
-        ("apps.chat.webpush.vapid_key_file", "must be the name of a file, not its content"),
-        ("apps.chat.webpush.subject", "must be mailto:address or https://URL"),
-        ("apps.chat.webpush.body_bytes_max", "must be a whole number from 1024 to 4096"),
-        ("apps.none", "needs at least one of the sections apns, fcm and webpush"),
-        ("apps.Wrong_Name", "an app's name must be 1 to 32 of a-z, 0-9 and \"-\""),
-        ("keys.reload_interval_s", "must be a whole number from 1 to 60"),
-        ("x.y", "is no known key"),
-    ];
-    for (key, text) in expected {
+    for (key, text) in BLAMED {
         let fault = faults.get(key).unwrap_or_else(|| panic!("{key} is not blamed: {faults:#?}"));
         assert!(fault.starts_with(text), "{key}: {fault}");
     }
-    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    assert_eq!(faults.len(), BLAMED.len(), "{faults:#?}");
     assert!(!format!("{faults:?}").contains("c2VjcmV0"), "no fault repeats a secret");
 }
 
@@ -318,6 +343,58 @@ fn an_apns_credential_is_one_of_two() {
 }
 
 #[test]
+fn certificates_and_their_keys_are_taken_from_files() {
+    let folder = Folder::new();
+    folder.write("chain.pem", CERTIFICATE);
+    folder.write("key.pem", CERTIFICATE_KEY);
+    folder.write("both.pem", &format!("{CERTIFICATE}{CERTIFICATE_KEY}"));
+    let config = r#"
+        server.tls = { certificate_file = "chain.pem", key_file = "key.pem" }
+        apns.ca_file = "chain.pem"
+        apps.a.apns = { topic = "a", certificate_file = "both.pem" }
+    "#;
+    folder.write("relay.toml", config);
+    let read = folder.load(&[]).map_err(|faults| faults.to_string()).ok().unwrap();
+    let tls = read.server.tls.unwrap();
+    assert_eq!(tls.certificate_file, folder.path("chain.pem"));
+    assert_eq!(tls.key_file, folder.path("key.pem"));
+    assert_eq!(read.apns.ca_file, Some(folder.path("chain.pem")));
+    let app = &read.apps[&AppName::parse("a").ok().unwrap()];
+    let credential = &app.apns.as_ref().unwrap().credential;
+    assert!(matches!(credential, ApnsCredential::Certificate { .. }));
+
+    let other_key = config.replace("key_file = \"key.pem\"", "key_file = \"keys/vapid.pem\"");
+    let faults = folder.faults(&other_key, &[]);
+    assert_eq!(faults["server.tls.key_file"], "the private key does not belong to the certificate");
+    let faults = folder.faults(&config.replace("both.pem", "chain.pem"), &[]);
+    assert_eq!(faults["apps.a.apns.certificate_file"], "must hold a private key in PEM");
+    let key_alone = "server.tls.key_file = \"key.pem\"";
+    let blamed = folder.faults(key_alone, &[]).into_keys().collect::<Vec<_>>();
+    assert_eq!(blamed, ["server.tls.certificate_file"]);
+}
+
+#[test]
+fn relative_names_start_where_they_were_written() {
+    let folder = Folder::new();
+    let config = folder.load(&[("SNS_RELAY__STORE__FILE", "x.sqlite3")]).ok().unwrap();
+    assert_eq!(config.store.file, Path::new("x.sqlite3"));
+    assert_eq!(config.keys.directory, folder.path("keys"), "a default, beside the file");
+    fs::remove_file(folder.path("keys/vapid.pem")).unwrap();
+    let app = "[apps.a.webpush]\nsubject = \"https://example.com\"";
+    let faults = folder.faults(app, &[]);
+    assert!(faults["apps.a.webpush.vapid_key_file"].contains("sns-relay keys init"));
+}
+
+#[test]
+fn doors_and_admin_do_not_share_a_port() {
+    let folder = Folder::new();
+    let doors = ("SNS_RELAY__SERVER__LISTEN", "0.0.0.0:9090");
+    assert_eq!(folder.load(&[doors]).err().unwrap().0[0].key, "admin.listen");
+    let any = [("SNS_RELAY__SERVER__LISTEN", "[::1]:0"), ("SNS_RELAY__ADMIN__LISTEN", "[::1]:0")];
+    assert!(folder.load(&any).is_ok());
+}
+
+#[test]
 fn broken_toml_names_file_and_line() {
     let folder = Folder::new();
     folder.write("relay.toml", "[server]\nlisten = \"127.0.0.1:1\"\nlisten = hunter2\n");
@@ -339,72 +416,6 @@ fn a_secret_file_that_others_may_read_is_warned_of() {
 }
 
 #[test]
-fn keys_are_made_once_for_the_owner_alone() {
-    let folder = Folder::new();
-    let directory = folder.path("keys");
-    assert_eq!(mode(&directory), 0o700);
-    let mut names: Vec<_> = fs::read_dir(&directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["handle-keys.toml", "serial-pepper", "vapid.pem"]);
-    let before: Vec<_> = names.iter().map(|name| fs::read(directory.join(name)).unwrap()).collect();
-    assert!(names.iter().all(|name| mode(&directory.join(name)) == 0o600));
-    assert!(SerialPepper::load(&directory).is_ok());
-    for kept in &names {
-        for name in names.iter().filter(|name| *name != kept) {
-            fs::rename(directory.join(name), folder.path(name)).unwrap();
-        }
-        let again = keys::init(&directory, &clock(NOW_MS));
-        assert!(matches!(again, Err(KeysError::Exists(_))), "only {kept} is there");
-        for name in names.iter().filter(|name| *name != kept) {
-            fs::rename(folder.path(name), directory.join(name)).unwrap();
-        }
-    }
-    let after: Vec<_> = names.iter().map(|name| fs::read(directory.join(name)).unwrap()).collect();
-    assert!(before == after, "nothing was overwritten");
-}
-
-#[test]
-fn a_rotation_keeps_the_file_mode_and_the_older_keys() {
-    let folder = Folder::new();
-    let directory = folder.path("keys");
-    let ring_file = directory.join("handle-keys.toml");
-    fs::set_permissions(&ring_file, Permissions::from_mode(0o640)).unwrap();
-    let now_unix_s = NOW_MS / 1000;
-    let old = HandleKeys::load(&directory).unwrap().sealing(now_unix_s).id;
-    let seals_from = keys::rotate(&directory, 3, &clock(NOW_MS)).unwrap();
-    assert_eq!(seals_from, now_unix_s + SEALS_AFTER_S);
-    let ring = HandleKeys::load(&directory).unwrap();
-    assert_eq!(ring.sealing(now_unix_s).id, old);
-    assert_ne!(ring.sealing(seals_from).id, old);
-    assert!(ring.opening(old).is_some());
-    assert_eq!(mode(&ring_file), 0o640);
-    let again = keys::rotate(&directory, 3, &clock(NOW_MS));
-    assert!(matches!(again, Err(KeysError::TooSoon(_))));
-    assert!(keys::rotate(&directory, 0, &clock(seals_from * 1000)).is_ok());
-    let ring = HandleKeys::load(&directory).unwrap();
-    assert_eq!(ring.iter().count(), 2, "the key that seals is kept");
-    assert!(ring.opening(old).is_none());
-}
-
-#[test]
-fn a_rotation_that_was_cut_off_is_named_and_harms_nothing() {
-    let folder = Folder::new();
-    let directory = folder.path("keys");
-    let before = fs::read(directory.join("handle-keys.toml")).unwrap();
-    fs::write(directory.join("handle-keys.toml.new"), "half").unwrap();
-    let rotated = keys::rotate(&directory, 3, &clock(NOW_MS));
-    assert!(matches!(rotated, Err(KeysError::Busy(_))));
-    assert!(fs::read(directory.join("handle-keys.toml")).unwrap() == before);
-    fs::remove_file(directory.join("handle-keys.toml.new")).unwrap();
-    fs::write(directory.join("handle-keys.toml"), "keys = 1").unwrap();
-    assert!(matches!(keys::rotate(&directory, 3, &clock(NOW_MS)), Err(KeysError::Form { .. })));
-    assert!(!directory.join("handle-keys.toml.new").exists(), "a failed run leaves nothing");
-}
-
-#[test]
 fn check_config_prints_a_summary_without_secrets() {
     let folder = Folder::new();
     let output = folder.run(&["check-config", "--config", "relay.toml"]);
@@ -413,6 +424,11 @@ fn check_config_prints_a_summary_without_secrets() {
     assert!(text.starts_with("ok\ndoors: 127.0.0.1:8080 (cleartext), http://localhost:8080\n"));
     assert!(text.contains("\napp chat: apns (token), fcm, webpush\n"), "{text}");
     assert_eq!(stderr(&output), "");
+    let ring = folder.path("keys/handle-keys.toml");
+    fs::set_permissions(ring, Permissions::from_mode(0o644)).unwrap();
+    let output = folder.run(&["check-config", "--config", "relay.toml"]);
+    let warning = "warning: keys.directory: handle-keys.toml is open to other users";
+    assert!(output.status.success() && stderr(&output).starts_with(warning));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The section `apps`: each published app with its credentials, read and parsed for validity.
 //!
-//! A push service without a section is not read at all. Secrets come from files and stay [`Secret`].
+//! A push service without a section is not read. Secrets come from files and stay [`Secret`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -187,9 +187,16 @@ fn is_project_id(text: &str) -> bool {
 fn webpush(r: &mut Reader, section: &str, keys: Option<&Keys>) -> Option<AppWebPush> {
     let of = |key: &str| format!("{section}.{key}");
     let key = of("vapid_key_file");
-    let default = keys.map(|keys| keys.directory.join(VAPID_KEY_FILE));
-    let path = r.optional_path(&key).or(default);
-    let pem = path.and_then(|path| r.secret_file(&key, &path));
+    let made = keys.map(|keys| keys.directory.join(VAPID_KEY_FILE));
+    let pem = match (r.optional_path(&key), made) {
+        (Some(path), _) => r.secret_file(&key, &path),
+        (None, Some(made)) if made.exists() => r.secret_file(&key, &made),
+        (None, None) => None,
+        (None, Some(_)) => {
+            r.fault(&key, "is required where `sns-relay keys init` has not made vapid.pem");
+            None
+        }
+    };
     let checked = pem.as_ref().and_then(|pem| r.note(&key, files::check_p256(pem.expose())));
     let subject_expected = "mailto:address or https://URL, without spaces, not on localhost";
     let subject = r.parsed(&of("subject"), parse_subject, subject_expected);

@@ -1,7 +1,7 @@
 //! The files that a configuration names: read with a cap, and parsed for validity.
 //!
-//! A path comes in; text goes out that the key's user can parse again without a surprise. No error
-//! repeats a file's content, nor its name: the name may be a secret that was put in the wrong place.
+//! A path comes in; text goes out that the key's user can parse again without a surprise. No
+//! error repeats a file's content, nor its name: a name may be a secret in the wrong place.
 
 use std::fs::File;
 use std::io::{self, Read};

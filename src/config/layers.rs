@@ -1,4 +1,4 @@
-//! The three layers as one flat map of dotted keys: the embedded reference, a file, the environment.
+//! The three layers as one flat map of dotted keys: embedded reference, file, environment.
 //!
 //! In come TOML and variables, out go untyped values; what they mean is the reader's to say.
 //! A file that is no TOML ends the load here, since nothing behind it can be judged.

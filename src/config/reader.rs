@@ -1,14 +1,14 @@
 //! Raw to checked: gives the value of a key in the type that was asked for, or notes a fault.
 //!
-//! Every read notes its key, so at the end whatever was not asked for is unknown. `None` means that a
-//! fault was noted, so the caller reads on and [`Reader::finish`] lists all of them together.
+//! Every read notes its key, so at the end whatever was not asked for is unknown. `None` means that
+//! a fault was noted; the caller reads on, and [`Reader::finish`] lists all of them together.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Value;
@@ -187,7 +187,7 @@ impl Reader {
     }
 
     /// Reads the text of a secret file; one that others may read is warned of.
-    pub(super) fn secret_file(&mut self, key: &str, path: &PathBuf) -> Option<Secret<String>> {
+    pub(super) fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret<String>> {
         let text = self.note(key, files::read_text(path))?;
         if files::is_open_to_others(path) {
             self.warn(key, "the file is open to other users than its owner");

@@ -207,7 +207,9 @@ pub(super) fn webpush(r: &mut Reader) -> Option<WebPush> {
 
 /// Notes what two sections together make impossible.
 pub(super) fn check_together(r: &mut Reader, server: &Server, admin: &Admin) {
-    if server.listen == admin.listen && server.listen.port() != 0 {
-        r.fault("admin.listen", "must not be server.listen: the admin port is not for the public");
+    let (doors, admin) = (server.listen, admin.listen);
+    let any = doors.ip().is_unspecified() || admin.ip().is_unspecified();
+    if doors.port() == admin.port() && doors.port() != 0 && (any || doors.ip() == admin.ip()) {
+        r.fault("admin.listen", "must have another port than server.listen");
     }
 }

@@ -1,7 +1,7 @@
 //! The ring of handle keys: all of them open, one of them seals.
 //!
-//! A new key is in the file for [`SEALS_AFTER_S`] before it seals, so that every replica knows it by
-//! then (`keys.reload_interval_s` is at most a fifth of that) and none gets a handle that it cannot open.
+//! A new key is in the file for [`SEALS_AFTER_S`] before it seals, so that every replica knows it
+//! by then (`keys.reload_interval_s` is at most a fifth of that) and can open what it seals.
 
 use std::iter;
 use std::path::Path;
@@ -23,10 +23,10 @@ pub const SEALS_AFTER_S: u64 = 300;
 const HEADER: &str = "\
 # The handle keys of sns-relay, newest first. Secret: whoever has them can read every handle.
 #
-# All of them open handles. The newest one whose seals_from has passed seals new ones; the wait gives
-# every replica the time to read this file again. `sns-relay keys rotate` writes it.
-# A handle is lost with its key: keep a key for as long as handles live (pairing.handle_lifetime_days)
-# after the next one has taken over.
+# All of them open handles. The newest one whose seals_from has passed seals new ones; the wait
+# gives every replica the time to read this file again. `sns-relay keys rotate` writes it.
+# A handle is lost with its key: keep a key for as long as handles live
+# (pairing.handle_lifetime_days) after the next one has taken over.
 ";
 
 /// One handle key.
