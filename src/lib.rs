@@ -6,6 +6,8 @@ pub mod pair;
 
 pub mod route;
 
+pub mod provider;
+
 pub mod push;
 
 pub mod outcome;
