@@ -13,3 +13,5 @@ pub mod push;
 pub mod outcome;
 
 pub mod config;
+
+pub mod clock;

@@ -31,9 +31,6 @@ pub mod webpush;
 
 use upstream::{AddressGuard, Limits, Origin, Pool, PoolMetrics, SendError};
 
-/// Seconds since 1970, as a value that tests replace.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-
 /// One push service for one app.
 pub trait Provider {
     /// Makes one attempt; it ends by `deadline`.

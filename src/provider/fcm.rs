@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::config::{AppFcm, ServiceUrl};
 use crate::provider::upstream::Pool;
-use crate::provider::{Attempt, Clock, Dialling, Provider, SetupError};
+use crate::provider::{Attempt, Dialling, Provider, SetupError};
 use crate::push::Address;
 use crate::route::Route;
 
@@ -69,7 +70,7 @@ impl Provider for Fcm {
             return Attempt::impossible();
         };
         Attempt::make(&self.pool, request, Some(token.version()), deadline, |answer| {
-            answer::read(answer.status, &answer.headers, &answer.body, (self.clock)())
+            answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
         })
         .await
     }

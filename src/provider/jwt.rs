@@ -44,10 +44,8 @@ impl Es256Key {
     /// Errors: [`KeyError::Pem`], [`KeyError::NotP256`].
     pub fn from_pem(pem: &Secret<String>) -> Result<Self, KeyError> {
         let key = pkcs8(pem)?;
-        let key = EcdsaKeyPair::from_pkcs8(
-            &ECDSA_P256_SHA256_FIXED_SIGNING,
-            key.secret_pkcs8_der(),
-        );
+        let key =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_pkcs8_der());
         key.map(Self).map_err(|_| KeyError::NotP256)
     }
 
@@ -179,8 +177,7 @@ pub(in crate::provider) mod tests {
         let algorithm =
             [&[0x30, 0x13, 0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1][..], &curve].concat();
         let start = [&[2, 1, 1, 4, 32][..], secret.as_ref()].concat();
-        let apple =
-            [&start[..], &[0xa0, 10], &curve, &[0xa1, 0x44, 3, 0x42, 0], point].concat();
+        let apple = [&start[..], &[0xa0, 10], &curve, &[0xa1, 0x44, 3, 0x42, 0], point].concat();
         for inner in [start, apple] {
             let sequence = der(0x30, &inner);
             let outer = [&[2, 1, 0][..], &algorithm, &der(4, &sequence)].concat();

@@ -70,11 +70,8 @@ impl Roots {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(bytes)
             .collect::<Result<_, _>>()
             .map_err(|_| TlsError::ClientCertificate)?;
-        let key =
-            PrivateKeyDer::from_pem_slice(bytes).map_err(|_| TlsError::ClientCertificate)?;
-        self.builder()?
-            .with_client_auth_cert(chain, key)
-            .map_err(|_| TlsError::ClientCertificate)
+        let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|_| TlsError::ClientCertificate)?;
+        self.builder()?.with_client_auth_cert(chain, key).map_err(|_| TlsError::ClientCertificate)
     }
 
     fn builder(&self) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {

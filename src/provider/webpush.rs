@@ -13,12 +13,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::config::{self, AppWebPush};
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::provider::upstream::{AddressGuard, Limits, Origin, Pool, PoolMetrics};
-use crate::provider::{
-    Attempt, BUSY_WAIT, Clock, Dialling, Provider, RenewalMetrics, SetupError,
-};
+use crate::provider::{Attempt, BUSY_WAIT, Dialling, Provider, RenewalMetrics, SetupError};
 use crate::push::{Address, Endpoint, Urgency};
 use crate::route::Route;
 
@@ -65,7 +64,7 @@ impl WebPush {
         metrics: RenewalMetrics,
     ) -> Result<Self, SetupError> {
         let origins_max = pools.origins_max;
-        let signer = Signer::new(app, origins_max, Arc::clone(&clock), metrics)?;
+        let signer = Signer::new(app, origins_max, clock.clone(), metrics)?;
         Ok(Self { pools, signer, clock })
     }
 
@@ -103,7 +102,7 @@ impl Provider for WebPush {
         };
         let Some(request) = request else { return Attempt::impossible() };
         Attempt::make(&pool, request, None, deadline, |answer| {
-            answer::read(answer.status, &answer.headers, &answer.body, (self.clock)())
+            answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
         })
         .await
     }

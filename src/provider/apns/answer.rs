@@ -123,11 +123,7 @@ mod tests {
             (410, "Unregistered", gone(Code::ApnsUnregistered, None)),
             (410, "ExpiredToken", gone(Code::ApnsExpiredToken, None)),
             (413, "PayloadTooLarge", Refusal::new(Code::ApnsPayloadTooLarge).into()),
-            (
-                429,
-                "TooManyProviderTokenUpdates",
-                wait(Code::ApnsTooManyProviderTokenUpdates, 60),
-            ),
+            (429, "TooManyProviderTokenUpdates", wait(Code::ApnsTooManyProviderTokenUpdates, 60)),
             (429, "TooManyRequests", wait(Code::ApnsTooManyRequests, 60)),
             (500, "InternalServerError", wait(Code::ApnsInternalServerError, 900)),
             (503, "ServiceUnavailable", wait(Code::ApnsServiceUnavailable, 900)),
@@ -210,9 +206,8 @@ mod tests {
 
     #[test]
     fn a_dead_device_comes_with_the_time_of_its_death() {
-        let unregistered = |timestamp: &str| {
-            format!(r#"{{"reason":"Unregistered","timestamp":{timestamp}}}"#)
-        };
+        let unregistered =
+            |timestamp: &str| format!(r#"{{"reason":"Unregistered","timestamp":{timestamp}}}"#);
         let code = Code::ApnsUnregistered;
         check(410, &unregistered("1629000000123"), &gone(code, Some(1_629_000_000_123)));
         for strange in ["-1", "\"1629000000123\"", "null", "1e400", "{}"] {

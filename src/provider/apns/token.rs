@@ -11,9 +11,10 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use serde_json::json;
 
+use crate::clock::Clock;
 use crate::config::Secret;
 use crate::provider::jwt::{Es256Key, KeyError};
-use crate::provider::{Clock, CredentialVersion, RenewalMetrics};
+use crate::provider::{CredentialVersion, RenewalMetrics};
 
 /// Signs the tokens of one key.
 pub struct TokenSource {
@@ -55,7 +56,7 @@ impl TokenSource {
         metrics: RenewalMetrics,
     ) -> Result<Self, KeyError> {
         let key = Es256Key::from_pem(key_pem)?;
-        let first = Token::sign(&key, key_id, team_id, clock(), CredentialVersion::FIRST)?;
+        let first = Token::sign(&key, key_id, team_id, clock.unix_s(), CredentialVersion::FIRST)?;
         metrics.renewals.inc();
         Ok(Self {
             key,
@@ -71,7 +72,7 @@ impl TokenSource {
     /// Gives the token of this moment, renewed when its time has come.
     pub fn current(&self) -> Arc<Token> {
         let token = self.current.load_full();
-        if !token.is_older_than(AGE_S_MAX, (self.clock)()) {
+        if !token.is_older_than(AGE_S_MAX, self.clock.unix_s()) {
             return token;
         }
         self.replace(&token, AGE_S_MAX);
@@ -91,7 +92,7 @@ impl TokenSource {
     /// Whoever waited for the renewer finds another version, and signs nothing.
     fn replace(&self, old: &Token, age_s: u64) {
         let _renewer = self.renewer.lock().unwrap_or_else(PoisonError::into_inner);
-        let now_unix_s = (self.clock)();
+        let now_unix_s = self.clock.unix_s();
         if self.current.load().version != old.version || !old.is_older_than(age_s, now_unix_s) {
             return;
         }
@@ -154,7 +155,7 @@ mod tests {
     fn source() -> (TokenSource, Arc<AtomicU64>, String) {
         let now = Arc::new(AtomicU64::new(START));
         let clock = Arc::clone(&now);
-        let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        let clock = Clock::from_fn(move || clock.load(Ordering::SeqCst) * 1000);
         let pem = p256_pem();
         let point = Es256Key::from_pem(&pem).ok().unwrap().public_point();
         let source = TokenSource::new(&pem, "KEYKEYKEY1", "TEAMTEAM01", clock, renewal_metrics());

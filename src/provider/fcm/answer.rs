@@ -58,9 +58,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], now_unix_s: u6
         (401, "") => misconfigured(Code::FcmUnauthenticated),
         (403, "SENDER_ID_MISMATCH") => misconfigured(Code::FcmSenderIdMismatch),
         (403, "") => misconfigured(Code::FcmPermissionDenied),
-        (404, "UNREGISTERED") => {
-            Outcome::Gone { code: Code::FcmUnregistered, since_unix_ms: None }
-        }
+        (404, "UNREGISTERED") => Outcome::Gone { code: Code::FcmUnregistered, since_unix_ms: None },
         // A wrong project or URL: the device may well live.
         (404, "") => misconfigured(Code::FcmProjectNotFound),
         (429, "QUOTA_EXCEEDED") => wait(Code::FcmQuotaExceeded, THROTTLE_WAIT),
@@ -292,9 +290,8 @@ mod tests {
 
     #[test]
     fn an_accepted_message_has_googles_name() {
-        let accepted = |name: Option<&str>| Outcome::Accepted {
-            provider_message_id: name.map(str::to_owned),
-        };
+        let accepted =
+            |name: Option<&str>| Outcome::Accepted { provider_message_id: name.map(str::to_owned) };
         let name = "projects/p/messages/0:1";
         check(200, None, &json!({ "name": name }).to_string(), &accepted(Some(name)));
         check(200, None, "", &accepted(None));

@@ -16,11 +16,12 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::clock::Clock;
 use crate::config::AppFcm;
 use crate::outcome::{Code, Outcome};
 use crate::provider::jwt::Rs256Key;
 use crate::provider::upstream::{Limits, Pool, SendError};
-use crate::provider::{Clock, CredentialVersion, Dialling, RenewalMetrics, SetupError};
+use crate::provider::{CredentialVersion, Dialling, RenewalMetrics, SetupError};
 
 /// Fetches the tokens of one service account.
 pub struct TokenSource {
@@ -241,7 +242,7 @@ impl Shared {
     }
 
     fn request(&self) -> Option<Request<Bytes>> {
-        let now_unix_s = (self.clock)();
+        let now_unix_s = self.clock.unix_s();
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": self.key_id });
         let claims = json!({
             "iss": self.client_email,

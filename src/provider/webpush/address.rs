@@ -22,24 +22,24 @@ pub struct HostGuard {
 /// IANA IPv4 Special-Purpose Address Registry, and multicast: first address and prefix length.
 /// Blocks that are reachable but are no place for a push service (AS112, AMT) are in it too.
 const NOT_PUBLIC_V4: &[([u8; 4], u32)] = &[
-    ([0, 0, 0, 0], 8),          // this network
-    ([10, 0, 0, 0], 8),         // private
-    ([100, 64, 0, 0], 10),      // carrier-grade NAT
-    ([127, 0, 0, 0], 8),        // loopback
-    ([169, 254, 0, 0], 16),     // link-local, cloud metadata
-    ([172, 16, 0, 0], 12),      // private
-    ([192, 0, 0, 0], 24),       // IETF protocol assignments
-    ([192, 0, 2, 0], 24),       // documentation
-    ([192, 31, 196, 0], 24),    // AS112
-    ([192, 52, 193, 0], 24),    // AMT
-    ([192, 88, 99, 0], 24),     // 6to4 relays
-    ([192, 168, 0, 0], 16),     // private
-    ([192, 175, 48, 0], 24),    // AS112
-    ([198, 18, 0, 0], 15),      // benchmarking
-    ([198, 51, 100, 0], 24),    // documentation
-    ([203, 0, 113, 0], 24),     // documentation
-    ([224, 0, 0, 0], 4),        // multicast
-    ([240, 0, 0, 0], 4),        // reserved, and the limited broadcast
+    ([0, 0, 0, 0], 8),       // this network
+    ([10, 0, 0, 0], 8),      // private
+    ([100, 64, 0, 0], 10),   // carrier-grade NAT
+    ([127, 0, 0, 0], 8),     // loopback
+    ([169, 254, 0, 0], 16),  // link-local, cloud metadata
+    ([172, 16, 0, 0], 12),   // private
+    ([192, 0, 0, 0], 24),    // IETF protocol assignments
+    ([192, 0, 2, 0], 24),    // documentation
+    ([192, 31, 196, 0], 24), // AS112
+    ([192, 52, 193, 0], 24), // AMT
+    ([192, 88, 99, 0], 24),  // 6to4 relays
+    ([192, 168, 0, 0], 16),  // private
+    ([192, 175, 48, 0], 24), // AS112
+    ([198, 18, 0, 0], 15),   // benchmarking
+    ([198, 51, 100, 0], 24), // documentation
+    ([203, 0, 113, 0], 24),  // documentation
+    ([224, 0, 0, 0], 4),     // multicast
+    ([240, 0, 0, 0], 4),     // reserved, and the limited broadcast
 ];
 
 /// IPv6 gives out public addresses in this block alone (RFC 4291 §2.4). Outside it lie loopback, IPv4-mapped,
@@ -148,7 +148,8 @@ mod tests {
             ("224.0.0.0", "255.255.255.255"),
         ];
         for (first, last) in blocks {
-            let (first, last): (Ipv4Addr, Ipv4Addr) = (first.parse().unwrap(), last.parse().unwrap());
+            let (first, last): (Ipv4Addr, Ipv4Addr) =
+                (first.parse().unwrap(), last.parse().unwrap());
             assert!(!is_public(first.into()), "{first}");
             assert!(!is_public(last.into()), "{last}");
             for outside in [first.to_bits().checked_sub(1), last.to_bits().checked_add(1)] {
@@ -199,8 +200,13 @@ mod tests {
         for address in special {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
-        let public =
-            ["2001:200::1", "2001:4860:4860::8888", "2606:4700::1111", "2620:149:af0::10", "2a00::1"];
+        let public = [
+            "2001:200::1",
+            "2001:4860:4860::8888",
+            "2606:4700::1111",
+            "2620:149:af0::10",
+            "2a00::1",
+        ];
         for address in public {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }
@@ -249,7 +255,8 @@ mod tests {
         let guard = HostGuard::new(&[], &["localhost:8443".to_owned()]);
         let rule = guard.addresses_of(&endpoint("https://localhost:8443/x"));
         assert!(matches!(rule, Some(AddressGuard::Any)));
-        for url in ["https://localhost/x", "https://localhost:8444/x", "https://a.localhost:8443/x"] {
+        for url in ["https://localhost/x", "https://localhost:8444/x", "https://a.localhost:8443/x"]
+        {
             assert!(!guard.allows(&endpoint(url)), "{url}");
         }
     }

@@ -12,9 +12,10 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use serde_json::json;
 
+use crate::clock::Clock;
 use crate::config::AppWebPush;
+use crate::provider::RenewalMetrics;
 use crate::provider::jwt::{Es256Key, KeyError};
-use crate::provider::{Clock, RenewalMetrics};
 
 /// Signs the tokens of one app.
 pub struct Signer {
@@ -69,7 +70,7 @@ impl Signer {
     /// Gives the header for an origin; nothing when the key does not sign.
     /// Shape: `vapid t=<JWT>, k=<public key>`, marked sensitive.
     pub fn authorization(&self, origin: &str) -> Option<HeaderValue> {
-        let now_unix_s = (self.clock)();
+        let now_unix_s = self.clock.unix_s();
         if let Some(token) = self.tokens.get(origin).filter(|token| token.serves(now_unix_s)) {
             return Some(token.authorization);
         }
@@ -125,7 +126,7 @@ mod tests {
     fn signer(origins_max: usize) -> (Signer, Arc<AtomicU64>) {
         let now = Arc::new(AtomicU64::new(START));
         let clock = Arc::clone(&now);
-        let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        let clock = Clock::from_fn(move || clock.load(Ordering::SeqCst) * 1000);
         let app = AppWebPush {
             vapid_key_pem: p256_pem(),
             subject: "mailto:push@example.com".to_owned(),

@@ -89,7 +89,7 @@ impl Room {
         tokio::spawn(Arc::clone(&endpoint).serve(theirs));
         let pool = bare_pool("oauth2.googleapis.com");
         pool.adopt(ours).await.unwrap();
-        let clock: Clock = Arc::new(|| NOW_UNIX_S);
+        let clock = Clock::from_fn(|| NOW_UNIX_S * 1000);
         let source = TokenSource::over(&app, pool, clock, renewal_metrics()).ok().unwrap();
         Self { source: Arc::new(source), endpoint, public_key }
     }

@@ -1,0 +1,137 @@
+//! One HTTP/1.1 connection, for origins that offer no HTTP/2: one request at a time.
+//!
+//! It sits in the same pool as a connection whose limit is one stream, behind the same guarded
+//! dial. A cancelled request closes the connection, which is HTTP/1.1's only way to cancel.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::counts::{CloseReason, FaultKind};
+use super::slots::{Control, Fate, Inner, Slot, Transport};
+use super::{Answer, Miss};
+
+/// Holds the sending half while no request has it.
+#[derive(Debug)]
+pub(super) struct Lane(Mutex<Option<SendRequest<Full<Bytes>>>>);
+
+/// Shakes hands over secured bytes and lets a task drive the connection.
+pub(super) async fn start<I>(inner: &Arc<Inner>, io: I) -> Result<(), FaultKind>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(io)).await.map_err(|_| FaultKind::Lost)?;
+    let lane = Arc::new(Lane(Mutex::new(Some(sender))));
+    let (id, control) = inner.admit(Transport::Http1(lane), 1);
+    let inner = inner.clone();
+    let runtime = inner.runtime().clone();
+    runtime.spawn(async move {
+        let reason = drive(&inner, id, &control, connection).await;
+        inner.end(id, reason);
+    });
+    Ok(())
+}
+
+async fn drive<I>(
+    inner: &Inner,
+    id: u64,
+    control: &Control,
+    mut connection: Connection<TokioIo<I>, Full<Bytes>>,
+) -> CloseReason
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let idle = Duration::from_secs(inner.limits().http1_idle_s);
+    let mut idle_at = Instant::now() + idle;
+    loop {
+        tokio::select! {
+            _ = &mut connection => return CloseReason::Error,
+            () = control.bell.notified() => {
+                if control.closing.load(Ordering::Acquire) {
+                    return CloseReason::Shutdown;
+                }
+            }
+            () = sleep_until(idle_at) => match inner.close_idle(id, idle) {
+                Some(again) => idle_at = again,
+                None => return CloseReason::Idle,
+            },
+        }
+    }
+}
+
+/// Sends one request on its slot's connection and reads the answer.
+pub(super) async fn exchange(
+    slot: &mut Slot,
+    lane: &Lane,
+    request: Request<Bytes>,
+    deadline: Instant,
+    answer_bytes_max: usize,
+) -> Result<Answer, Miss> {
+    let Some(mut sender) = lane.take() else {
+        slot.drain_connection();
+        return Err(Miss::Stale);
+    };
+    slot.set_fate(Fate::Open);
+    // Not ready means closed: the peer ended the connection while it was idle.
+    match timeout_at(deadline, sender.ready()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => return Err(Miss::Stale),
+    }
+    let sent_at = Instant::now();
+    let response = timeout_at(deadline, sender.try_send_request(request.map(Full::new))).await;
+    let response = match response {
+        Ok(Ok(response)) => response,
+        Ok(Err(mut error)) => {
+            // The request comes back only when nothing of it was written.
+            let unwritten = error.take_message().is_some();
+            return Err(if unwritten { Miss::Stale } else { Miss::Unknown });
+        }
+        Err(_) => return Err(Miss::Unknown),
+    };
+    let elapsed = sent_at.elapsed();
+    let (parts, incoming) = response.into_parts();
+    let (body, complete) = read(incoming, deadline, answer_bytes_max).await;
+    if complete {
+        lane.put(sender);
+        slot.set_fate(Fate::Closed { answered: true });
+    }
+    Ok(Answer { status: parts.status, headers: parts.headers, body, complete, sent_at, elapsed })
+}
+
+async fn read(mut incoming: Incoming, deadline: Instant, bytes_max: usize) -> (Bytes, bool) {
+    let mut body = BytesMut::new();
+    loop {
+        let frame = match timeout_at(deadline, incoming.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return (body.freeze(), true),
+            Ok(Some(Err(_))) | Err(_) => return (body.freeze(), false),
+        };
+        let Ok(chunk) = frame.into_data() else { continue };
+        let room = bytes_max - body.len();
+        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+        if chunk.len() > room {
+            return (body.freeze(), false);
+        }
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    fn take(&self) -> Option<SendRequest<Full<Bytes>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, sender: SendRequest<Full<Bytes>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+    }
+}

@@ -1,0 +1,148 @@
+//! The queue in front of the streams, deadlines, and slots on their way back.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sns_relay::provider::upstream::{Limits, SendError, ShedReason};
+use tokio::time::{Instant, sleep};
+
+use super::peer::{Reply, answer};
+use super::{Rig, counted, eventually, send};
+
+fn one_stream(waiting_max: usize) -> Limits {
+    Limits { connections_max: 1, waiting_max, ..Limits::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_sheds_at_once() {
+    let rig = Rig::start(one_stream(3), 1, |_, _| answer(500)).await;
+    let started = Instant::now();
+    let burst = rig.burst(10, 30).await;
+    let shed = burst
+        .iter()
+        .filter(|(_, result)| matches!(result, Err(SendError::Shed(ShedReason::QueueFull))));
+    // Three wait for the first connection; none was there to take one at once.
+    assert_eq!(shed.count(), 7);
+    assert_eq!(rig.peer.processed().len(), 3);
+    assert_eq!(counted(&rig.metrics.sheds, ShedReason::QueueFull), 7);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    rig.assert_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_passes_in_the_queue_sheds_unsent() {
+    let rig = Rig::start(one_stream(10), 1, |_, _| answer(600)).await;
+    let (first, second) = tokio::join!(send(&rig.pool, 0, 5_000), async {
+        eventually("0 is on its stream", || rig.peer.seen.times(0) == 1).await;
+        send(&rig.pool, 1, 100).await
+    });
+    assert!(first.is_ok());
+    assert_eq!(second.unwrap_err(), SendError::Shed(ShedReason::Deadline));
+    assert_eq!(rig.peer.processed(), [0]);
+    assert_eq!(counted(&rig.metrics.sheds, ShedReason::Deadline), 1);
+    rig.assert_rest().await;
+}
+
+/// The slot of a cancelled stream is free only when the peer has seen the reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_after_sending_is_unknown_and_the_slot_comes_back_by_pong() {
+    let rig = Rig::start(
+        one_stream(10),
+        1,
+        |_, number| {
+            if number == 1 { Reply::Hold } else { answer(0) }
+        },
+    )
+    .await;
+    assert!(send(&rig.pool, 0, 5_000).await.is_ok());
+    rig.peer.seen.withhold_pongs.store(true, Ordering::SeqCst);
+    assert_eq!(send(&rig.pool, 1, 100).await.unwrap_err(), SendError::Unknown);
+    eventually("the peer has seen the PING", || rig.peer.count(|seen| &seen.pings) == 1).await;
+    assert_eq!(rig.peer.count(|seen| &seen.resets), 1);
+    assert_eq!(rig.pool.status().streams_in_use, 1);
+    rig.peer.seen.withhold_pongs.store(false, Ordering::SeqCst);
+    assert!(send(&rig.pool, 2, 5_000).await.is_ok());
+    assert_eq!(rig.peer.count(|seen| &seen.connections), 1);
+    assert_eq!(rig.peer.count(|seen| &seen.violations), 0);
+    rig.assert_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_send_gives_its_stream_back() {
+    let rig = Rig::start(
+        one_stream(10),
+        1,
+        |_, number| {
+            if number == 1 { Reply::Hold } else { answer(0) }
+        },
+    )
+    .await;
+    assert!(send(&rig.pool, 0, 5_000).await.is_ok());
+    let pool = rig.pool.clone();
+    let held = tokio::spawn(async move { send(&pool, 1, 60_000).await });
+    eventually("1 is held", || rig.peer.seen.times(1) == 1).await;
+    held.abort();
+    assert!(send(&rig.pool, 2, 5_000).await.is_ok());
+    assert_eq!(rig.peer.count(|seen| &seen.resets), 1);
+    rig.assert_rest().await;
+}
+
+/// Waiters go away in the middle of the queue; those behind them are served all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_waiter_passes_its_slot_on() {
+    let rig = Rig::start(one_stream(1_000), 1, |_, _| answer(1)).await;
+    for round in 0..20_u64 {
+        let mut sends = Vec::new();
+        for place in 0..20 {
+            let pool = rig.pool.clone();
+            let number = round * 20 + place;
+            sends.push(tokio::spawn(async move { send(&pool, number, 20_000).await }));
+        }
+        // At different times of the queue's life, so that some hold a slot already.
+        sleep(Duration::from_micros(300 * round)).await;
+        for waiter in sends.iter().step_by(2) {
+            waiter.abort();
+        }
+        for (place, waiter) in sends.into_iter().enumerate() {
+            if place % 2 == 1 {
+                assert!(waiter.await.unwrap().is_ok(), "round {round}, place {place}");
+            }
+        }
+    }
+    assert_eq!(rig.peer.count(|seen| &seen.violations), 0);
+    rig.assert_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_requests_are_served_in_order() {
+    let rig = Rig::start(one_stream(1_000), 1, |_, _| answer(1)).await;
+    let mut sends = Vec::new();
+    for number in 0..100 {
+        let pool = rig.pool.clone();
+        sends.push(tokio::spawn(async move { send(&pool, number, 20_000).await }));
+        eventually("it waits", || rig.pool.status().waiting > 0).await;
+        tokio::task::yield_now().await;
+    }
+    for waiter in sends {
+        assert!(waiter.await.unwrap().is_ok());
+    }
+    assert_eq!(rig.peer.processed(), (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_cut_at_its_limit_and_the_connection_lives_on() {
+    let rig = Rig::start(one_stream(10), 10, |_, number| Reply::Answer {
+        after: Duration::ZERO,
+        status: 400,
+        body: vec![b'x'; if number == 0 { 60_000 } else { 100 }],
+    })
+    .await;
+    let cut = send(&rig.pool, 0, 5_000).await.unwrap();
+    assert_eq!((cut.status.as_u16(), cut.body.len(), cut.complete), (400, 16_384, false));
+    for number in 1..200 {
+        let whole = send(&rig.pool, number, 5_000).await.unwrap();
+        assert_eq!((whole.body.len(), whole.complete), (100, true));
+    }
+    assert_eq!(rig.peer.count(|seen| &seen.connections), 1);
+    rig.assert_rest().await;
+}
