@@ -1,3 +1,336 @@
-//! The push services.
+//! The push services: one attempt to deliver one message, and what became of it.
+//!
+//! In: a [`Route`] (proof that the app has credentials and that the message fits) and a deadline.
+//! Out: an [`Attempt`] with an [`Outcome`], whatever happens: nothing in here gives an error to its caller.
+//! A provider makes one request. It never retries, never stores, and never invents a code of its own;
+//! the corridor decides what comes next. Each `answer` room is the one that knows a vendor's words.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use prometheus::IntCounter;
+use tokio::time::Instant;
+
+use crate::config::{self, ServiceUrl};
+use crate::outcome::{Code, Outcome};
+use crate::route::Route;
 
 pub mod upstream;
+
+pub mod tls;
+
+pub mod jwt;
+
+pub mod apns;
+
+pub mod fcm;
+
+pub mod webpush;
+
+use upstream::{AddressGuard, Limits, Origin, Pool, PoolMetrics, SendError};
+
+/// One push service for one app.
+pub trait Provider {
+    /// Makes one attempt; it ends by `deadline`.
+    fn send(&self, route: &Route, deadline: Instant) -> impl Future<Output = Attempt> + Send;
+
+    /// Replaces the credential that `spent` was made with, unless somebody has done so already.
+    /// True when another credential is there now; false when a new attempt would meet the same fate.
+    fn renew_credential(
+        &self,
+        spent: &Attempt,
+        deadline: Instant,
+    ) -> impl Future<Output = bool> + Send;
+
+    /// Dials in advance, so that the first message does not wait for it.
+    fn warm(&self);
+}
+
+/// The push services that there are.
+pub enum AnyProvider {
+    /// Apple's, in one environment.
+    Apns(apns::Apns),
+    /// Google's.
+    Fcm(fcm::Fcm),
+    /// The browsers'.
+    WebPush(webpush::WebPush),
+}
+
+/// What one attempt came to.
+#[derive(Debug)]
+pub struct Attempt {
+    /// What became of the message.
+    pub outcome: Outcome,
+    /// The push service's part of the time; none when it gave no answer.
+    pub upstream: Option<Duration>,
+    /// Which credential it was made with, for [`Provider::renew_credential`].
+    credential: Option<CredentialVersion>,
+}
+
+/// Counts up with every renewal of a credential, so that a late answer cannot renew a fresh one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CredentialVersion(u64);
+
+/// What every connection pool of one push service is made with.
+#[derive(Clone)]
+pub struct Dialling {
+    /// Who may certify the push service.
+    pub roots: tls::Roots,
+    /// The limits of each pool.
+    pub limits: Limits,
+    /// Where the pools count.
+    pub metrics: Arc<PoolMetrics>,
+}
+
+/// Where renewals of a credential are counted.
+#[derive(Debug, Clone)]
+pub struct RenewalMetrics {
+    /// Credentials made or fetched.
+    pub renewals: IntCounter,
+    /// Renewals that failed.
+    pub failures: IntCounter,
+}
+
+/// Why a provider cannot be set up: always the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The signing key.
+    #[error("the signing key cannot be used")]
+    Key(#[from] jwt::KeyError),
+    /// The client certificate or the roots.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] tls::TlsError),
+    /// The push service's URL.
+    #[error("the push service's host is not a name or an address")]
+    Origin(#[from] upstream::OriginError),
+    /// The topic, the project, or the token endpoint's path.
+    #[error("{0} has characters that cannot stand in a request")]
+    Text(&'static str),
+}
+
+/// A sender waits this long when our own queue is full.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+/// Bounds of what a push service may ask a sender to wait.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
+
+// === impl AnyProvider ===
+
+impl Provider for AnyProvider {
+    async fn send(&self, route: &Route, deadline: Instant) -> Attempt {
+        match self {
+            Self::Apns(apns) => apns.send(route, deadline).await,
+            Self::Fcm(fcm) => fcm.send(route, deadline).await,
+            Self::WebPush(webpush) => webpush.send(route, deadline).await,
+        }
+    }
+
+    async fn renew_credential(&self, spent: &Attempt, deadline: Instant) -> bool {
+        match self {
+            Self::Apns(apns) => apns.renew_credential(spent, deadline).await,
+            Self::Fcm(fcm) => fcm.renew_credential(spent, deadline).await,
+            Self::WebPush(webpush) => webpush.renew_credential(spent, deadline).await,
+        }
+    }
+
+    fn warm(&self) {
+        match self {
+            Self::Apns(apns) => apns.warm(),
+            Self::Fcm(fcm) => fcm.warm(),
+            Self::WebPush(webpush) => webpush.warm(),
+        }
+    }
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// Settles before anything was sent.
+    fn unsent(outcome: Outcome) -> Self {
+        Self { outcome, upstream: None, credential: None }
+    }
+
+    /// A message stood before a push service that is not its own, or could not be put into a request.
+    fn impossible() -> Self {
+        Self::unsent(Outcome::Misconfigured { code: Code::InternalFault })
+    }
+
+    /// Sends a request and reads its answer with `read`.
+    async fn make(
+        pool: &Pool,
+        request: Request<Bytes>,
+        credential: Option<CredentialVersion>,
+        deadline: Instant,
+        read: impl FnOnce(&upstream::Answer) -> Outcome,
+    ) -> Self {
+        match pool.send(request, deadline).await {
+            Ok(answer) => {
+                Self { outcome: read(&answer), upstream: Some(answer.elapsed), credential }
+            }
+            Err(error) => Self { outcome: outcome_of(error), upstream: None, credential },
+        }
+    }
+}
+
+// === impl CredentialVersion ===
+
+impl CredentialVersion {
+    const FIRST: Self = Self(1);
+
+    const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+// === impl Dialling ===
+
+impl Dialling {
+    /// Makes a pool that dials one of the operator's own URLs.
+    fn pool(&self, url: &ServiceUrl, tls: rustls::ClientConfig) -> Result<Arc<Pool>, SetupError> {
+        let origin = Origin::new(&url.host, url.port)?;
+        let metrics = Arc::clone(&self.metrics);
+        Ok(Pool::new(origin, Arc::new(tls), AddressGuard::Any, self.limits.clone(), metrics))
+    }
+}
+
+/// Takes the limits of a pool from the configuration.
+pub fn limits(upstream: &config::Upstream) -> Limits {
+    let whole_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Limits {
+        connections_max: upstream.connections_max,
+        streams_per_connection_max: upstream.streams_per_connection_max,
+        start_streams: upstream.streams_per_connection_max,
+        waiting_max: upstream.waiting_max,
+        replays_max: upstream.replays_max,
+        connect_ms: whole_ms(upstream.connect_timeout),
+        idle_s: upstream.idle_timeout.as_secs(),
+        ping_interval_s: upstream.ping_interval.as_secs(),
+        ping_timeout_s: upstream.ping_timeout.as_secs(),
+        backoff_ms_min: whole_ms(upstream.backoff_min),
+        backoff_ms_max: whole_ms(upstream.backoff_max),
+        answer_bytes_max: upstream.answer_bytes_max,
+        http1_connections_max: upstream.http1_connections_max,
+        ..Limits::default()
+    }
+}
+
+/// Says what became of a message that got no answer.
+fn outcome_of(error: SendError) -> Outcome {
+    match error {
+        SendError::Shed(_) => {
+            Outcome::NotNow { code: Code::PushServiceBusy, retry_after: BUSY_WAIT }
+        }
+        SendError::NotSent(fault) => Outcome::NotNow {
+            code: Code::PushServiceUnreachable,
+            retry_after: fault.retry_after.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX),
+        },
+        SendError::Unknown => Outcome::Unknown { code: Code::NoAnswer },
+    }
+}
+
+/// Reads the header `Retry-After`: seconds or a date; 1 second to 1 day.
+/// Source: RFC 9110 §10.2.3.
+fn retry_after(headers: &HeaderMap, now_unix_s: u64) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // More than u64 holds is more than the bound.
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(UNIX_EPOCH + Duration::from_secs(now_unix_s)).unwrap_or(Duration::ZERO)
+    };
+    Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::IntGauge;
+
+    use super::upstream::{Counters, DialFault, FaultKind, ShedReason};
+    use super::*;
+
+    pub(in crate::provider) fn renewal_metrics() -> RenewalMetrics {
+        let counter = || IntCounter::new("renewals", "of a credential").unwrap();
+        RenewalMetrics { renewals: counter(), failures: counter() }
+    }
+
+    /// Trusts nobody: for pools whose connections a test brings along.
+    pub(in crate::provider) fn bare_tls() -> rustls::ClientConfig {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+    }
+
+    pub(in crate::provider) fn bare_pool(host: &str) -> Arc<Pool> {
+        let origin = Origin::new(host, 443).unwrap();
+        let (tls, metrics) = (Arc::new(bare_tls()), pool_metrics());
+        Pool::new(origin, tls, AddressGuard::Any, Limits::default(), metrics)
+    }
+
+    pub(in crate::provider) fn pool_metrics() -> Arc<PoolMetrics> {
+        let counter = || IntCounter::new("events", "of a pool").unwrap();
+        let gauge = || IntGauge::new("things", "of a pool").unwrap();
+        Arc::new(PoolMetrics {
+            connections: gauge(),
+            streams_in_use: gauge(),
+            waiting: gauge(),
+            opened: counter(),
+            closed: Counters::resolve(|_| counter()),
+            sheds: Counters::resolve(|_| counter()),
+            replays: Counters::resolve(|_| counter()),
+            goaways: Counters::resolve(|_| counter()),
+            dial_failures: Counters::resolve(|_| counter()),
+        })
+    }
+
+    #[test]
+    fn what_got_no_answer_is_never_refused_or_gone() {
+        let fault = |retry_after| DialFault { kind: FaultKind::Connect, retry_after };
+        let not_now = |code, s| Outcome::NotNow { code, retry_after: Duration::from_secs(s) };
+        let rows = [
+            (SendError::Shed(ShedReason::QueueFull), not_now(Code::PushServiceBusy, 2)),
+            (SendError::Shed(ShedReason::Deadline), not_now(Code::PushServiceBusy, 2)),
+            (
+                SendError::NotSent(fault(Duration::from_millis(50))),
+                not_now(Code::PushServiceUnreachable, 1),
+            ),
+            (
+                SendError::NotSent(fault(Duration::from_secs(30))),
+                not_now(Code::PushServiceUnreachable, 30),
+            ),
+            (SendError::Unknown, Outcome::Unknown { code: Code::NoAnswer }),
+        ];
+        for (error, outcome) in rows {
+            assert_eq!(outcome_of(error), outcome, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_after_is_seconds_or_a_date_within_bounds() {
+        let now = 1_700_000_000; // Tue, 14 Nov 2023 22:13:20 GMT
+        let rows = [
+            ("30", Some(30)),
+            (" 7 ", Some(7)),
+            ("0", Some(1)),
+            ("86401", Some(86_400)),
+            ("99999999999999999999999", Some(86_400)),
+            ("Tue, 14 Nov 2023 22:14:20 GMT", Some(60)),
+            ("Tue, 14 Nov 2023 22:13:00 GMT", Some(1)),
+            ("Sat, 14 Nov 2043 22:13:00 GMT", Some(86_400)),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ];
+        for (text, wait_s) in rows {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            assert_eq!(retry_after(&headers, now), wait_s.map(Duration::from_secs), "{text:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}
