@@ -10,3 +10,5 @@ pub mod ca;
 pub mod sim;
 
 pub mod device;
+
+pub mod stage;
