@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sns_relay::clock::{Clock, format_rfc3339};
 use sns_relay::config::{self, ApnsCredential, App, Config, Fault, Faults, files};
+use sns_relay::enrol;
 use sns_relay::keys::{self, HandleKeys, KeysError, SerialPepper};
+use sns_relay::store::Store;
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
@@ -45,6 +47,16 @@ pub(crate) enum Command {
     /// Makes and rotates the keys that all replicas share.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Makes one-time enrolment tokens and prints them, one a line; the store keeps their hashes.
+    EnrolmentTokens {
+        /// The file; without it there are the defaults and the `SNS_RELAY__…` variables.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// How many, 1 to 10000.
+        #[arg(long, value_name = "COUNT", default_value_t = 1,
+              value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        count: u16,
+    },
 }
 
 #[derive(Subcommand)]
@@ -99,10 +111,7 @@ pub(crate) fn serve(file: Option<&Path>, err: &mut impl Write) -> io::Result<Exi
     }
     match sns_relay::serve::run(config) {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => {
-            writeln!(err, "{}", with_causes(&error))?;
-            Ok(ExitCode::FAILURE)
-        }
+        Err(error) => fail(&error, err),
     }
 }
 
@@ -178,7 +187,33 @@ pub(crate) fn rotate_keys(
     }
 }
 
-fn fail(error: &KeysError, err: &mut impl Write) -> io::Result<ExitCode> {
+/// Runs `enrolment-tokens`; a relay may serve from the same store meanwhile.
+pub(crate) fn mint_enrolment_tokens(
+    file: Option<&Path>,
+    count: u16,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<ExitCode> {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(faults) => return refuse(&faults, err),
+    };
+    let tokens: Option<Vec<String>> = (0..count).map(|_| enrol::random_enrolment_token()).collect();
+    let Some(tokens) = tokens else { return fail(&KeysError::Generate, err) };
+    let hashes = tokens.iter().map(|token| enrol::hash_enrolment_token(token)).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let added = Store::open(&config.store)
+        .and_then(|store| runtime.block_on(store.add_enrolment_tokens(hashes)));
+    if let Err(error) = added {
+        return fail(&error, err);
+    }
+    for token in tokens {
+        writeln!(out, "{token}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fail(error: &dyn Error, err: &mut impl Write) -> io::Result<ExitCode> {
     writeln!(err, "{}", with_causes(error))?;
     Ok(ExitCode::FAILURE)
 }

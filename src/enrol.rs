@@ -5,10 +5,12 @@
 //! never stored, logged or compared in the clear.
 
 use aws_lc_rs::{digest, hmac, rand};
+use base64::Engine as _;
 
 use crate::authenticate::Sender;
 use crate::config::{Enrolment, EnrolmentPolicy};
 use crate::outcome::{Code, Outcome, Refusal};
+use crate::push::BASE64URL;
 use crate::store::{Enrolled, NasIdentity, NasStatus, Rotated, Store};
 
 /// Longest model name, in bytes.
@@ -139,6 +141,14 @@ impl Nas {
     pub const fn identity(&self) -> &NasIdentity {
         &self.identity
     }
+}
+
+/// Makes a one-time token for the operator to hand out: `et_` and 128 random bits in base64url.
+/// Gives nothing when the system has no randomness.
+pub fn random_enrolment_token() -> Option<String> {
+    let mut bytes = [0_u8; 16];
+    rand::fill(&mut bytes).ok()?;
+    Some(format!("et_{}", BASE64URL.encode(bytes)))
 }
 
 /// Hashes a one-time token, so that the store never holds one.

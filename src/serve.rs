@@ -3,9 +3,8 @@
 //! In: a checked [`Config`]. Everything that can fail fails before a port is bound. State is built once
 //! here and passed on; there are no globals.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,22 +201,16 @@ fn load_ring(directory: &Path) -> Result<Ring, ServeError> {
 
 /// Reads the ring again and again, so that a rotation reaches every replica without a restart.
 /// A ring that cannot be read is no reason to forget the one that was.
-fn follow_ring(
-    relay: Arc<Relay>,
-    directory: std::path::PathBuf,
-    interval: Duration,
-) -> impl Future<Output = ()> {
-    async move {
-        let mut ticks = time::interval(interval);
+async fn follow_ring(relay: Arc<Relay>, directory: PathBuf, interval: Duration) {
+    let mut ticks = time::interval(interval);
+    ticks.tick().await;
+    loop {
         ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            let directory = directory.clone();
-            match tokio::task::spawn_blocking(move || load_ring(&directory)).await {
-                Ok(Ok(ring)) => relay.pairer.replace_ring(ring),
-                Ok(Err(_)) | Err(_) => {
-                    tracing::error!("the handle keys cannot be read; the ones in memory stay");
-                }
+        let directory = directory.clone();
+        match tokio::task::spawn_blocking(move || load_ring(&directory)).await {
+            Ok(Ok(ring)) => relay.pairer.replace_ring(ring),
+            Ok(Err(_)) | Err(_) => {
+                tracing::error!("the handle keys cannot be read; the ones in memory stay");
             }
         }
     }

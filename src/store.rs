@@ -89,7 +89,7 @@ pub enum Rotated {
 /// Answers the rooms' questions.
 pub struct Store {
     sqlite: Arc<Sqlite>,
-    known: Cache<Thumbprint, Option<NasIdentity>>,
+    known: Cache<Thumbprint, NasIdentity>,
 }
 
 // === impl Store ===
@@ -108,10 +108,13 @@ impl Store {
     /// Which NAS has this key?
     pub async fn nas_by_key(&self, key: Thumbprint) -> Result<Option<NasIdentity>, StoreError> {
         if let Some(known) = self.known.get(&key) {
-            return Ok(known);
+            return Ok(Some(known));
         }
         let found = self.ask(move |sqlite| sqlite.nas_by_key(key)).await?;
-        self.known.insert(key, found.clone());
+        // That there is none is not remembered: the NAS may enrol at another replica a moment later.
+        if let Some(identity) = &found {
+            self.known.insert(key, identity.clone());
+        }
         Ok(found)
     }
 

@@ -48,7 +48,7 @@ impl Address {
     /// Errors: `device_token_invalid`.
     pub fn parse_apns(token: &str, environment: Environment) -> Result<Self, Refusal> {
         let fits = (2..=Self::APNS_TOKEN_DIGITS_MAX).contains(&token.len());
-        let hex = token.len() % 2 == 0 && token.bytes().all(|b| b.is_ascii_hexdigit());
+        let hex = token.len().is_multiple_of(2) && token.bytes().all(|b| b.is_ascii_hexdigit());
         if fits && hex {
             Ok(Self::Apns { token: token.to_ascii_lowercase(), environment })
         } else {

@@ -130,11 +130,13 @@ impl Port {
         }
         match &self.tls {
             None => self.answer(stream, watcher).await,
-            Some(tls) => match time::timeout(self.begin_timeout, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.answer(stream, watcher).await,
+            Some(tls) => {
+                let handshake = time::timeout(self.begin_timeout, tls.accept(stream)).await;
                 // A peer that does not finish its handshake is no event worth a line.
-                Ok(Err(_)) | Err(_) => {}
-            },
+                if let Ok(Ok(stream)) = handshake {
+                    self.answer(stream, watcher).await;
+                }
+            }
         }
     }
 
