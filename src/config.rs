@@ -1,20 +1,40 @@
 //! The checked configuration: durations, sizes, URLs and secrets, one struct per room.
 //!
-//! `config/relay.default.toml` is embedded and is the reference: unit, range and default of every key.
-//! A file lies over it, `SNS_RELAY__SECTION__KEY` variables lie over the file, and all faults are listed
-//! at once. Whoever holds a [`Config`] holds values that were checked; nobody checks them again.
+//! `config/relay.default.toml` is embedded and is the reference: unit, range, default of every key.
+//! A file lies over it, `SNS_RELAY__SECTION__KEY` variables lie over the file, and all faults are
+//! listed at once. Whoever holds a [`Config`] holds values that were checked; nobody checks them
+//! again. Nothing here binds a port or makes a file.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::push::AppName;
 
+pub mod fault;
+
+pub mod files;
+
+mod layers;
+
+mod reader;
+
 pub mod secret;
 
+mod apps;
+
+mod sections;
+
+mod url;
+
+pub use apps::VAPID_KEY_FILE;
+pub use fault::{Fault, Faults};
 pub use secret::Secret;
+
+use layers::Layers;
+use reader::Reader;
 
 /// Everything that an operator says.
 pub struct Config {
@@ -44,6 +64,8 @@ pub struct Config {
     pub webpush: WebPush,
     /// The published apps by name.
     pub apps: BTreeMap<AppName, Arc<App>>,
+    /// What is right but dangerous, for the log.
+    pub warnings: Vec<Fault>,
 }
 
 /// Section `server`.
@@ -61,7 +83,8 @@ pub struct Server {
     pub streams_per_connection_max: u32,
     /// Bytes of one request's headers.
     pub header_bytes_max: u32,
-    /// From the connection's first byte, or the request's, to the end of its headers; also the TLS handshake.
+    /// From the first byte of a connection or request to the end of its headers; also the TLS
+    /// handshake.
     pub header_timeout: Duration,
     /// Bytes of a JSON body.
     pub body_bytes_max: usize,
@@ -308,4 +331,91 @@ pub struct AppWebPush {
     pub subject: String,
     /// Bytes of a body; 4096, or 2744 where Firefox on Android matters.
     pub body_bytes_max: usize,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads the configuration: defaults, then the file, then the environment.
+    /// Relative names start at the file's folder; those of variables, at the working folder.
+    /// Errors: every fault by key, never a value.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Faults> {
+        let mut reader = Reader::new(Layers::load(file, environment)?);
+        let config = Self::read(&mut reader);
+        let warnings = reader.finish()?;
+        // A missing part without a fault would be a fault of the reader's own.
+        let missing = || Faults(vec![Fault::new("configuration", "could not be read")]);
+        config.map(|config| Self { warnings, ..config }).ok_or_else(missing)
+    }
+
+    fn read(r: &mut Reader) -> Option<Self> {
+        let server = sections::server(r);
+        let admin = sections::admin(r);
+        if let (Some(server), Some(admin)) = (&server, &admin) {
+            sections::check_together(r, server, admin);
+        }
+        let log = sections::log(r);
+        let store = sections::store(r);
+        let keys = sections::keys(r);
+        let authenticate = sections::authenticate(r);
+        let enrolment = sections::enrolment(r);
+        let pairing = sections::pairing(r);
+        let upstream = sections::upstream(r);
+        let apns = sections::apns(r);
+        let fcm = sections::fcm(r);
+        let webpush = sections::webpush(r);
+        let apps = apps::apps(r, keys.as_ref());
+        Some(Self {
+            server: server?,
+            admin: admin?,
+            log: log?,
+            store: store?,
+            keys: keys?,
+            authenticate: authenticate?,
+            enrolment: enrolment?,
+            pairing: pairing?,
+            upstream: upstream?,
+            apns: apns?,
+            fcm: fcm?,
+            webpush: webpush?,
+            apps,
+            warnings: Vec::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_has_the_keys_that_are_read_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("relay.toml");
+        let whole = layers::reference_with_app();
+        std::fs::write(&file, &whole).unwrap();
+        let layers = Layers::load(Some(&file), std::iter::empty()).unwrap();
+        let written: BTreeSet<String> = layers.values.keys().cloned().collect();
+        let mut reader = Reader::new(layers);
+        assert!(Config::read(&mut reader).is_some(), "the example app's faults are its own");
+        assert_eq!(reader.asked(), &written);
+    }
+
+    #[test]
+    fn every_key_of_the_reference_has_a_comment() {
+        let whole = layers::reference_with_app();
+        let lines: Vec<&str> = whole.lines().collect();
+        let is_key = |line: &str| line.contains(" = ") && !line.starts_with('#');
+        let mut keys = 0;
+        for pair in lines.windows(2).filter(|pair| is_key(pair[1])) {
+            assert!(pair[0].starts_with("# "), "{} has no comment", pair[1]);
+            keys += 1;
+        }
+        assert!(keys > 40, "{keys} keys were seen");
+    }
 }

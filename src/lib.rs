@@ -2,16 +2,24 @@
 
 pub mod authenticate;
 
+pub mod enrol;
+
 pub mod pair;
 
 pub mod route;
 
 pub mod provider;
 
-pub mod push;
+pub mod reply;
+
+pub mod store;
 
 pub mod outcome;
+
+pub mod push;
 
 pub mod config;
 
 pub mod clock;
+
+pub mod keys;

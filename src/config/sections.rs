@@ -1,0 +1,215 @@
+//! The sections of the relay itself, each read whole before anything of it is missed.
+//!
+//! The ranges are those of `config/relay.default.toml`. A zero is in a range only where it means
+//! something.
+
+use std::time::Duration;
+
+use super::files;
+use super::reader::Reader;
+use super::url::{parse_host, parse_port};
+use super::{
+    Admin, Apns, Authenticate, Enrolment, EnrolmentPolicy, Fcm, Keys, Log, Pairing, PublicUrl,
+    Server, ServerTls, ServiceUrl, Store, Upstream, WebPush,
+};
+
+const SECONDS_PER_DAY: u64 = 86400;
+
+const SERVICE_URL: &str = "a URL like https://push.example.com:443, without a path";
+
+pub(super) fn server(r: &mut Reader) -> Option<Server> {
+    let public_url = "a URL like https://push.example.com, without a path";
+    let listen = r.address("server.listen");
+    let public_url = r.parsed("server.public_url", PublicUrl::parse, public_url);
+    let connections_max = r.integer("server.connections_max", 1..=1_000_000);
+    let streams_per_connection_max = r.integer("server.streams_per_connection_max", 1..=10_000);
+    // hyper keeps no smaller buffer than 8192 for HTTP/1.1.
+    let header_bytes_max = r.integer("server.header_bytes_max", 8192..=1_048_576);
+    let header_timeout = r.milliseconds("server.header_timeout_ms", 100..=600_000);
+    let body_bytes_max = r.integer("server.body_bytes_max", 4096..=16_777_216);
+    let body_timeout = r.milliseconds("server.body_timeout_ms", 100..=600_000);
+    let request_timeout = r.milliseconds("server.request_timeout_ms", 100..=600_000);
+    let in_flight_max = r.integer("server.in_flight_max", 1..=1_000_000);
+    let targets_max = r.integer("server.targets_max", 1..=1000);
+    let drain_timeout = r.milliseconds("server.drain_timeout_ms", 1..=600_000);
+    let tls = server_tls(r);
+    Some(Server {
+        listen: listen?,
+        public_url: public_url?,
+        tls,
+        connections_max: connections_max?,
+        streams_per_connection_max: streams_per_connection_max?,
+        header_bytes_max: header_bytes_max?,
+        header_timeout: header_timeout?,
+        body_bytes_max: body_bytes_max?,
+        body_timeout: body_timeout?,
+        request_timeout: request_timeout?,
+        in_flight_max: in_flight_max?,
+        targets_max: targets_max?,
+        drain_timeout: drain_timeout?,
+    })
+}
+
+/// Gives nothing where neither file is set, and where a fault was noted.
+fn server_tls(r: &mut Reader) -> Option<ServerTls> {
+    const CERTIFICATE: &str = "server.tls.certificate_file";
+    const KEY: &str = "server.tls.key_file";
+    let (certificate_file, key_file) = match (r.optional_path(CERTIFICATE), r.optional_path(KEY)) {
+        (Some(certificate_file), Some(key_file)) => (certificate_file, key_file),
+        (Some(_), None) => {
+            r.fault(KEY, format!("is required where {CERTIFICATE} is set"));
+            return None;
+        }
+        (None, Some(_)) => {
+            r.fault(CERTIFICATE, format!("is required where {KEY} is set"));
+            return None;
+        }
+        (None, None) => return None,
+    };
+    let chain = r.note(CERTIFICATE, files::read_text(&certificate_file));
+    let key = r.secret_file(KEY, &key_file);
+    let checked = files::check_certificate_and_key(chain?.expose(), key?.expose());
+    let blamed =
+        if matches!(checked, Err(files::FileFault::NoCertificate)) { CERTIFICATE } else { KEY };
+    r.note(blamed, checked)?;
+    Some(ServerTls { certificate_file, key_file })
+}
+
+pub(super) fn admin(r: &mut Reader) -> Option<Admin> {
+    Some(Admin { listen: r.address("admin.listen")? })
+}
+
+pub(super) fn log(r: &mut Reader) -> Option<Log> {
+    let level =
+        |text: &str| ["error", "warn", "info", "debug"].contains(&text).then(|| text.to_owned());
+    let json = |text: &str| match text {
+        "text" => Some(false),
+        "json" => Some(true),
+        _ => None,
+    };
+    let level = r.parsed("log.level", level, "error, warn, info or debug");
+    let json = r.parsed("log.format", json, "text or json");
+    Some(Log { level: level?, json: json? })
+}
+
+pub(super) fn store(r: &mut Reader) -> Option<Store> {
+    let file = r.path("store.file");
+    let cache_entries_max = r.integer("store.cache_entries_max", 0..=10_000_000);
+    let cache_lifetime = r.seconds("store.cache_lifetime_s", 1..=3600);
+    Some(Store {
+        file: file?,
+        cache_entries_max: cache_entries_max?,
+        cache_lifetime: cache_lifetime?,
+    })
+}
+
+pub(super) fn keys(r: &mut Reader) -> Option<Keys> {
+    let directory = r.path("keys.directory");
+    let reload_interval = r.seconds("keys.reload_interval_s", 1..=60);
+    Some(Keys { directory: directory?, reload_interval: reload_interval? })
+}
+
+pub(super) fn authenticate(r: &mut Reader) -> Option<Authenticate> {
+    let entries_max = r.integer("authenticate.token_cache_entries_max", 1..=10_000_000);
+    let lifetime_max = r.seconds("authenticate.token_lifetime_s_max", 60..=SECONDS_PER_DAY);
+    let clock_skew = r.seconds("authenticate.clock_skew_s", 0..=600);
+    Some(Authenticate {
+        token_cache_entries_max: entries_max?,
+        token_lifetime_max: lifetime_max?,
+        clock_skew: clock_skew?,
+    })
+}
+
+pub(super) fn enrolment(r: &mut Reader) -> Option<Enrolment> {
+    let policy = |text: &str| match text {
+        "token" => Some(EnrolmentPolicy::Token),
+        "open" => Some(EnrolmentPolicy::Open),
+        _ => None,
+    };
+    Some(Enrolment { policy: r.parsed("enrolment.policy", policy, "token or open")? })
+}
+
+pub(super) fn pairing(r: &mut Reader) -> Option<Pairing> {
+    let days: u64 = r.integer("pairing.handle_lifetime_days", 1..=3650)?;
+    Some(Pairing { handle_lifetime: Duration::from_secs(days * SECONDS_PER_DAY) })
+}
+
+pub(super) fn upstream(r: &mut Reader) -> Option<Upstream> {
+    let connections_max = r.integer("upstream.connections_max", 1..=1000);
+    let streams_per_connection_max = r.integer("upstream.streams_per_connection_max", 1..=10_000);
+    let waiting_max = r.integer("upstream.waiting_max", 1..=1_000_000);
+    let connect_timeout = r.milliseconds("upstream.connect_timeout_ms", 100..=60_000);
+    let idle_timeout = r.seconds("upstream.idle_timeout_s", 1..=SECONDS_PER_DAY);
+    let ping_interval = r.seconds("upstream.ping_interval_s", 1..=3600);
+    let ping_timeout = r.seconds("upstream.ping_timeout_s", 1..=600);
+    let backoff_min = r.milliseconds("upstream.backoff_min_ms", 1..=60_000);
+    let backoff_max = r.milliseconds("upstream.backoff_max_ms", 1..=3_600_000);
+    let replays_max = r.integer("upstream.replays_max", 0..=10);
+    let answer_bytes_max = r.integer("upstream.answer_bytes_max", 1024..=1_048_576);
+    let http1_connections_max = r.integer("upstream.http1_connections_max", 1..=10_000);
+    let (backoff_min, backoff_max) = (backoff_min?, backoff_max?);
+    if backoff_max < backoff_min {
+        r.fault("upstream.backoff_max_ms", "must not be below upstream.backoff_min_ms");
+    }
+    Some(Upstream {
+        connections_max: connections_max?,
+        streams_per_connection_max: streams_per_connection_max?,
+        waiting_max: waiting_max?,
+        connect_timeout: connect_timeout?,
+        idle_timeout: idle_timeout?,
+        ping_interval: ping_interval?,
+        ping_timeout: ping_timeout?,
+        backoff_min,
+        backoff_max,
+        replays_max: replays_max?,
+        answer_bytes_max: answer_bytes_max?,
+        http1_connections_max: http1_connections_max?,
+    })
+}
+
+pub(super) fn apns(r: &mut Reader) -> Option<Apns> {
+    let production_url = r.parsed("apns.production_url", ServiceUrl::parse, SERVICE_URL);
+    let sandbox_url = r.parsed("apns.sandbox_url", ServiceUrl::parse, SERVICE_URL);
+    let ca_file = r.optional_file("apns.ca_file", files::check_authorities);
+    Some(Apns { production_url: production_url?, sandbox_url: sandbox_url?, ca_file })
+}
+
+pub(super) fn fcm(r: &mut Reader) -> Option<Fcm> {
+    let base_url = r.parsed("fcm.base_url", ServiceUrl::parse, SERVICE_URL);
+    let ca_file = r.optional_file("fcm.ca_file", files::check_authorities);
+    Some(Fcm { base_url: base_url?, ca_file })
+}
+
+pub(super) fn webpush(r: &mut Reader) -> Option<WebPush> {
+    let host = |text: &str| {
+        let (dot, name) = text.strip_prefix('.').map_or(("", text), |name| (".", name));
+        parse_host(name).map(|host| format!("{dot}{host}"))
+    };
+    let origin = |text: &str| {
+        let (host, port) = text.split_once(':')?;
+        Some(format!("{}:{}", parse_host(host)?, parse_port(port)?))
+    };
+    let allow_hosts = r.list("webpush.allow_hosts", host, "host names, or .suffix");
+    let allow_origins = r.list("webpush.danger_allow_origins", origin, "host:port pairs");
+    let ca_file = r.optional_file("webpush.ca_file", files::check_authorities);
+    let origins_max = r.integer("webpush.origins_max", 1..=10_000);
+    if allow_origins.as_ref().is_some_and(|origins| !origins.is_empty()) {
+        let text = "lets messages go to any address, even on this machine: for tests alone";
+        r.warn("webpush.danger_allow_origins", text);
+    }
+    Some(WebPush {
+        allow_hosts: allow_hosts?,
+        danger_allow_origins: allow_origins?,
+        ca_file,
+        origins_max: origins_max?,
+    })
+}
+
+/// Notes what two sections together make impossible.
+pub(super) fn check_together(r: &mut Reader, server: &Server, admin: &Admin) {
+    let (doors, admin) = (server.listen, admin.listen);
+    let any = doors.ip().is_unspecified() || admin.ip().is_unspecified();
+    if doors.port() == admin.port() && doors.port() != 0 && (any || doors.ip() == admin.ip()) {
+        r.fault("admin.listen", "must have another port than server.listen");
+    }
+}
