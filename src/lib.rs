@@ -20,6 +20,6 @@ pub mod push;
 
 pub mod config;
 
-pub mod clock;
-
 pub mod keys;
+
+pub mod clock;

@@ -1,9 +1,9 @@
 //! The push services: one attempt to deliver one message, and what became of it.
 //!
 //! In: a [`Route`] (proof that the app has credentials and that the message fits) and a deadline.
-//! Out: an [`Attempt`] with an [`Outcome`], whatever happens: nothing in here gives an error to its caller.
-//! A provider makes one request. It never retries, never stores, and never invents a code of its own;
-//! the corridor decides what comes next. Each `answer` room is the one that knows a vendor's words.
+//! Out: an [`Attempt`] with an [`Outcome`], whatever happens: nothing here gives its caller an error.
+//! A provider makes one request. It never retries and never stores; the corridor decides what comes
+//! next. Each `answer` room is the one that knows a vendor's words.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -37,7 +37,7 @@ pub trait Provider {
     fn send(&self, route: &Route, deadline: Instant) -> impl Future<Output = Attempt> + Send;
 
     /// Replaces the credential that `spent` was made with, unless somebody has done so already.
-    /// True when another credential is there now; false when a new attempt would meet the same fate.
+    /// True when another one is there now; false when a new attempt would meet the same fate.
     fn renew_credential(
         &self,
         spent: &Attempt,
@@ -153,7 +153,7 @@ impl Attempt {
         Self { outcome, upstream: None, credential: None }
     }
 
-    /// A message stood before a push service that is not its own, or could not be put into a request.
+    /// A message came to a push service that is not its own, or made no well-formed request.
     fn impossible() -> Self {
         Self::unsent(Outcome::Misconfigured { code: Code::InternalFault })
     }

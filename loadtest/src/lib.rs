@@ -1,1 +1,12 @@
-//! Simulated push services.
+//! Simulated push services and devices: what the relay is tested against, without the network.
+//!
+//! `ca` makes the certificates; `sim` is APNs, FCM and Web Push on loopback, each as strict as its
+//! documentation, each told by a script what to answer and keeping a journal of what it saw;
+//! `device` is the phone or browser at the far end, which opens what was delivered to it.
+//! A test takes them in that order.
+
+pub mod ca;
+
+pub mod sim;
+
+pub mod device;

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use sns_relay::provider::upstream::{
     AddressGuard, FaultKind, Limits, Origin, Pool, PoolMetrics, SendError,
 };
+use tokio::io::duplex;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -249,4 +250,49 @@ async fn an_http1_request_past_its_deadline_is_unknown_and_closes_its_connection
     eventually("closed", || pool.status().connections == 0).await;
     assert!(send(&pool, 2, 5_000).await.is_ok());
     assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+/// The peer takes the connection and ends it: the dials stop, whatever waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http1_peer_that_ends_each_connection_starts_the_pause() {
+    let certified = Certified::new();
+    let acceptor = certified.acceptor(&["http/1.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dials = Arc::new(AtomicUsize::new(0));
+    let counter = dials.clone();
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            drop(acceptor.accept(tcp).await);
+        }
+    });
+    let metrics = metrics();
+    let limits = Limits { http1_allowed: true, ..slow_backoff() };
+    let pool = pool(port, certified.client, AddressGuard::Any, limits, &metrics);
+    for number in 0..50 {
+        assert!(send(&pool, number, 2_000).await.is_err());
+    }
+    let made = dials.load(Ordering::SeqCst);
+    assert!((2..=3).contains(&made), "{made} dials");
+}
+
+/// Answers on the old connection do not end the pause after the failed dial of a new one.
+#[tokio::test]
+async fn a_surplus_dial_that_fails_harms_nobody_and_is_not_repeated_at_once() {
+    let metrics = metrics();
+    let tls = Certified::new().client;
+    let pool = pool(1, tls, AddressGuard::Any, slow_backoff(), &metrics);
+    let peer = Peer::offline(1, Box::new(|_, _| answer(2)));
+    let (ours, theirs) = duplex(64 * 1_024);
+    peer.serve(theirs);
+    pool.adopt(ours).await.unwrap();
+    let mut sends = JoinSet::new();
+    for number in 0..100 {
+        let pool = pool.clone();
+        sends.spawn(async move { send(&pool, number, 20_000).await });
+    }
+    assert!(sends.join_all().await.iter().all(Result::is_ok));
+    assert_eq!(counted(&metrics.dial_failures, FaultKind::Connect), 1);
 }

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -19,6 +19,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::counts::{CloseReason, FaultKind};
 use super::slots::{Control, Fate, Inner, Slot, Transport};
 use super::{Answer, Miss};
+
+/// Bounds an answer's header bytes, and what is read ahead of its body.
+const BUFFER_BYTES_MAX: usize = 32 * 1_024;
 
 /// Holds the sending half while no request has it.
 #[derive(Debug)]
@@ -29,7 +32,11 @@ pub(super) async fn start<I>(inner: &Arc<Inner>, io: I) -> Result<(), FaultKind>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = handshake(TokioIo::new(io)).await.map_err(|_| FaultKind::Lost)?;
+    let (sender, connection) = Builder::new()
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|_| FaultKind::Lost)?;
     let lane = Arc::new(Lane(Mutex::new(Some(sender))));
     let (id, control) = inner.admit(Transport::Http1(lane), 1);
     let inner = inner.clone();
@@ -80,7 +87,7 @@ pub(super) async fn exchange(
         slot.drain_connection();
         return Err(Miss::Stale);
     };
-    slot.set_fate(Fate::Open);
+    slot.set_fate(Fate::Open { answered: false });
     // Not ready means closed: the peer ended the connection while it was idle.
     match timeout_at(deadline, sender.ready()).await {
         Ok(Ok(())) => {}
@@ -98,6 +105,7 @@ pub(super) async fn exchange(
         Err(_) => return Err(Miss::Unknown),
     };
     let elapsed = sent_at.elapsed();
+    slot.set_fate(Fate::Open { answered: true });
     let (parts, incoming) = response.into_parts();
     let (body, complete) = read(incoming, deadline, answer_bytes_max).await;
     if complete {

@@ -31,6 +31,9 @@ const STREAMS_BEFORE_SETTINGS: usize = 1;
 /// Bytes that all answers of a connection together may have under way.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
+/// Header bytes of an answer; a Web Push server may be anybody's.
+const ANSWER_HEAD_BYTES_MAX: u32 = 16 * 1_024;
+
 /// How long late frames for a cancelled stream are expected.
 const RESET_MEMORY: Duration = Duration::from_secs(30);
 
@@ -64,6 +67,7 @@ where
         .enable_push(false)
         .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(ANSWER_HEAD_BYTES_MAX)
         .max_concurrent_reset_streams(limits.streams_per_connection_max)
         .reset_stream_duration(RESET_MEMORY);
     let handshake = builder.handshake(io);
@@ -100,7 +104,7 @@ pub(super) async fn exchange(
         slot.drain_connection();
         return Err(Miss::Stale);
     };
-    slot.set_fate(Fate::Open);
+    slot.set_fate(Fate::Open { answered: false });
     drop(sender);
     if !body.is_empty() {
         // When this fails the stream has ended, and the response says how.
@@ -115,6 +119,7 @@ pub(super) async fn exchange(
         Err(_) => return Err(Miss::Unknown),
     };
     let elapsed = sent_at.elapsed();
+    slot.set_fate(Fate::Open { answered: true });
     let (parts, mut stream) = response.into_parts();
     let (body, end) = read(&mut stream, deadline, answer_bytes_max).await;
     if end != BodyEnd::Cut {

@@ -15,6 +15,7 @@ use super::{DialFault, Limits, PoolStatus};
 /// What a waiting request is told.
 pub(super) type Grant = Result<Slot, DialFault>;
 
+/// The books of one pool.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     /// In order of age: the pick fills the oldest first, so that surplus ones fall idle.
@@ -31,6 +32,7 @@ pub(super) struct Ledger {
     pub(super) quiet_until: Option<(Instant, FaultKind)>,
 }
 
+/// One connection in the books.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: u64,
@@ -113,6 +115,7 @@ impl Ledger {
     }
 
     /// The oldest connection below 70 % of its streams, else the least used one with a free stream.
+    /// One with unconfirmed resets may be dead: it is not among the first choices.
     pub(super) fn pick(&self, limits: &Limits) -> Option<usize> {
         let mut best: Option<(usize, usize, usize)> = None;
         for (place, entry) in self.connections.iter().enumerate() {
@@ -120,7 +123,8 @@ impl Ledger {
             if entry.in_use >= limit {
                 continue;
             }
-            if entry.in_use.saturating_mul(10) < limit.saturating_mul(7) {
+            let is_airy = entry.in_use.saturating_mul(10) < limit.saturating_mul(7);
+            if is_airy && entry.resetting == 0 {
                 return Some(place);
             }
             let less = best.is_none_or(|(_, in_use, of)| entry.in_use * of < in_use * limit);

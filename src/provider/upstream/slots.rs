@@ -63,7 +63,7 @@ pub(super) enum Fate {
     /// No stream was opened.
     Unused,
     /// The stream is open; dropping the slot means that it is being reset.
-    Open,
+    Open { answered: bool },
     /// The stream is closed on the wire.
     Closed { answered: bool },
     /// The slot was taken back already.
@@ -340,29 +340,37 @@ impl Inner {
     fn give_back(self: &Arc<Self>, id: u64, fate: Fate) {
         self.metrics.streams_in_use.dec();
         let mut state = self.lock();
-        let now = Instant::now();
-        if fate == (Fate::Closed { answered: true }) {
+        let Some(entry) = state.entry(id) else { return };
+        entry.used_at = Instant::now();
+        let answered = match fate {
+            Fate::Open { answered } | Fate::Closed { answered } => answered,
+            Fate::Unused | Fate::Void => false,
+        };
+        let is_first_answer = answered && !entry.answered;
+        entry.answered |= answered;
+        let mut is_lost = false;
+        match fate {
+            Fate::Open { .. } if entry.multiplexes => {
+                entry.resetting += 1;
+                entry.control.bell.notify_one();
+            }
+            Fate::Open { .. } => {
+                // HTTP/1.1 cancels a request by closing the connection.
+                entry.in_use = entry.in_use.saturating_sub(1);
+                is_lost = !entry.answered;
+                entry.close();
+            }
+            Fate::Unused | Fate::Closed { .. } | Fate::Void => {
+                entry.in_use = entry.in_use.saturating_sub(1);
+            }
+        }
+        if is_first_answer {
+            // Not each answer: those on old connections say nothing about new ones.
             state.failures = 0;
             state.quiet_until = None;
         }
-        if let Some(entry) = state.entry(id) {
-            entry.used_at = now;
-            match fate {
-                Fate::Open if !entry.multiplexes => {
-                    // HTTP/1.1 cancels a request by closing the connection.
-                    entry.in_use = entry.in_use.saturating_sub(1);
-                    entry.close();
-                }
-                Fate::Open => {
-                    entry.resetting += 1;
-                    entry.control.bell.notify_one();
-                }
-                Fate::Closed { answered } => {
-                    entry.in_use = entry.in_use.saturating_sub(1);
-                    entry.answered |= answered;
-                }
-                Fate::Unused | Fate::Void => entry.in_use = entry.in_use.saturating_sub(1),
-            }
+        if is_lost {
+            self.fail(&mut state, FaultKind::Lost);
         }
         self.settle(&mut state);
     }
