@@ -2,8 +2,8 @@
 //!
 //! An endpoint comes from a browser by way of an app, so whoever pairs could point us at our own
 //! network. The host must be on the operator's list, the port must be 443, and the address that the
-//! name resolves to (and that the pool then dials) must be public. Origins in `danger_allow_origins`
-//! are let past all three, for tests. Never compares URLs as text: only parsed hosts.
+//! name resolves to (and that the pool then dials) must be public. `danger_allow_origins` are
+//! let past all three, for tests. Never compares URLs as text: only parsed hosts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
