@@ -9,8 +9,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sns_relay::clock::{Clock, format_rfc3339};
-use sns_relay::config::{ApnsCredential, App, Config, Fault, Faults, files};
+use sns_relay::config::{self, ApnsCredential, App, Config, Fault, Faults, files};
 use sns_relay::keys::{self, HandleKeys, KeysError, SerialPepper};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Arguments or configuration with a fault (`EX_USAGE` of sysexits.h).
 pub(crate) const EXIT_USAGE: u8 = 64;
@@ -25,6 +30,12 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Serves until SIGTERM or SIGINT.
+    Serve {
+        /// The file; without it there are the defaults and the `SNS_RELAY__…` variables.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Reads the configuration, prints what it says or every fault, and binds nothing.
     CheckConfig {
         /// The file; without it there are the defaults and the `SNS_RELAY__…` variables.
@@ -74,6 +85,37 @@ pub(crate) fn load(file: Option<&Path>) -> Result<Config, Faults> {
         }
     }
     Ok(config)
+}
+
+/// Runs `serve`.
+pub(crate) fn serve(file: Option<&Path>, err: &mut impl Write) -> io::Result<ExitCode> {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(faults) => return refuse(&faults, err),
+    };
+    start_log(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match sns_relay::serve::run(config) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            writeln!(err, "{}", with_causes(&error))?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Only this program's own lines: a library's may hold what a sender sent.
+fn start_log(log: &config::Log) {
+    let own = Targets::new().with_target("sns_relay", log.level.parse().unwrap_or(Level::INFO));
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let registry = tracing_subscriber::registry().with(own);
+    if log.json {
+        registry.with(lines.json()).init();
+    } else {
+        registry.with(lines).init();
+    }
 }
 
 /// Runs `check-config`.

@@ -327,6 +327,8 @@ pub struct AppFcm {
 pub struct AppWebPush {
     /// The VAPID key: P-256, PKCS#8 PEM.
     pub vapid_key_pem: Secret<String>,
+    /// Its public half in base64url: what a browser subscribes with.
+    pub application_server_key: String,
     /// `mailto:` or `https:` contact, as push services want it.
     pub subject: String,
     /// Bytes of a body; 4096, or 2744 where Firefox on Android matters.

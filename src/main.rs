@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
+        Command::Serve { config } => cli::serve(config.as_deref(), &mut err),
         Command::CheckConfig { config } => cli::check_config(config.as_deref(), &mut out, &mut err),
         Command::Keys(KeysCommand::Init { dir }) => cli::init_keys(&dir, &mut out, &mut err),
         Command::Keys(KeysCommand::Rotate { dir, keep }) => {

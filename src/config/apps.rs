@@ -11,6 +11,8 @@ use super::files;
 use super::reader::Reader;
 use super::url::Url;
 use super::{ApnsCredential, App, AppApns, AppFcm, AppName, AppWebPush, Keys, Secret};
+use crate::push::BASE64URL;
+use base64::Engine as _;
 
 /// The VAPID key that `sns-relay keys init` makes, in the folder of the keys.
 pub const VAPID_KEY_FILE: &str = "vapid.pem";
@@ -197,12 +199,16 @@ fn webpush(r: &mut Reader, section: &str, keys: Option<&Keys>) -> Option<AppWebP
             None
         }
     };
-    let checked = pem.as_ref().and_then(|pem| r.note(&key, files::check_p256(pem.expose())));
+    let public = pem.as_ref().and_then(|pem| r.note(&key, files::p256_public(pem.expose())));
     let subject_expected = "mailto:address or https://URL, without spaces, not on localhost";
     let subject = r.parsed(&of("subject"), parse_subject, subject_expected);
     let body_bytes_max = r.integer(&of("body_bytes_max"), 1024..=4096);
-    checked?;
-    Some(AppWebPush { vapid_key_pem: pem?, subject: subject?, body_bytes_max: body_bytes_max? })
+    Some(AppWebPush {
+        vapid_key_pem: pem?,
+        application_server_key: BASE64URL.encode(public?),
+        subject: subject?,
+        body_bytes_max: body_bytes_max?,
+    })
 }
 
 /// Parses a contact as Apple takes it: others answer `BadJwtToken` to every message.

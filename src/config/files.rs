@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use aws_lc_rs::rsa;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::CertifiedKey;
@@ -77,6 +77,18 @@ pub fn read_text(path: &Path) -> Result<Secret<String>, FileFault> {
 /// Tells whether others than the owner may read a file, or write it.
 pub fn is_open_to_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+/// Gives the public half of a P-256 key: 65 bytes, uncompressed.
+/// Errors: [`FileFault::NotP256`].
+pub fn p256_public(pem: &str) -> Result<Vec<u8>, FileFault> {
+    let mut public = None;
+    with_pkcs8(pem, |der| {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
+        public = pair.ok().map(|pair| pair.public_key().as_ref().to_vec());
+        public.is_some()
+    });
+    public.ok_or(FileFault::NotP256)
 }
 
 /// Checks a token or VAPID key.

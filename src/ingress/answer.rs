@@ -1,0 +1,183 @@
+//! From an outcome's row to HTTP: status, problem details, headers.
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderName, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::wire::Problem;
+use crate::clock;
+use crate::outcome::{Code, Outcome};
+use crate::relay::Settled;
+use crate::reply;
+
+/// The header that carries a fresh handle on the application door.
+pub const RENEWED_HANDLE: HeaderName = HeaderName::from_static("sns-renewed-handle");
+
+/// RFC 8030 §5.2: the lifetime that was taken.
+const TTL: HeaderName = HeaderName::from_static("ttl");
+
+/// An answer, with the code that it is counted under.
+pub struct Answer {
+    code: Code,
+    response: Response<Full<Bytes>>,
+}
+
+impl Answer {
+    /// Answers with JSON.
+    pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(body) => Self::new(Code::Accepted, status, "application/json", body.into()),
+            Err(_) => Self::problem(&Outcome::Misconfigured { code: Code::InternalFault }),
+        }
+    }
+
+    /// Answers with JSON that was written before.
+    pub fn ready(json: Bytes) -> Self {
+        Self::new(Code::Accepted, StatusCode::OK, "application/json", json)
+    }
+
+    /// Answers a browser that asks whether it may.
+    /// Source: Fetch standard, "CORS-preflight request".
+    pub fn preflight() -> Self {
+        let mut answer = Self::empty(StatusCode::NO_CONTENT);
+        let headers = answer.response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+        answer
+    }
+
+    /// Answers with a problem, as the outcome's row has it.
+    /// Source: RFC 9457; RFC 9110 §10.2.3 (`Retry-After`), §11.6.1 (`WWW-Authenticate`).
+    pub fn problem(outcome: &Outcome) -> Self {
+        Self::problem_with(outcome, None)
+    }
+
+    /// Answers a push: 201 with the message's resource, or a problem.
+    /// Source: RFC 8030 §5 and §5.2.
+    pub fn settled(settled: Settled, public_origin: &str, ttl_asked_s: u32) -> Self {
+        let Settled { outcome, renewed_handle, ttl_s } = settled;
+        let Outcome::Accepted { provider_message_id } = &outcome else {
+            return Self::problem_with(&outcome, renewed_handle);
+        };
+        let mut answer = Self::empty(StatusCode::CREATED);
+        let headers = answer.response.headers_mut();
+        let id = provider_message_id.as_deref().map(last_segment).unwrap_or_default();
+        if let Ok(location) = HeaderValue::try_from(format!("{public_origin}/messages/{id}")) {
+            headers.insert(LOCATION, location);
+        }
+        if let Some(ttl_s) = ttl_s {
+            headers.insert(TTL, HeaderValue::from(ttl_s.min(ttl_asked_s)));
+        }
+        insert_renewed(headers, renewed_handle);
+        answer
+    }
+
+    /// Lets any web page read the answer.
+    #[must_use]
+    pub fn for_any_origin(mut self) -> Self {
+        let headers = self.response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        self
+    }
+
+    /// Gives the code.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Gives the response.
+    pub fn into_response(self) -> Response<Full<Bytes>> {
+        self.response
+    }
+
+    fn problem_with(outcome: &Outcome, renewed_handle: Option<String>) -> Self {
+        let code = outcome.code();
+        let row = reply::row(code);
+        let field = field(outcome);
+        let retry_after_s = retry_after_s(outcome);
+        let problem = Problem {
+            kind: format!("urn:sns-relay:problem:{}", code.label()),
+            title: row.text,
+            status: row.http,
+            detail: match &field {
+                Some(field) => format!("{field}: {}", row.text),
+                None => row.text.to_owned(),
+            },
+            code: code.label(),
+            outcome: row.kind.label(),
+            field,
+            retry_after_s,
+            gone_since: gone_since(outcome),
+        };
+        let status = StatusCode::from_u16(row.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut answer = Self::new(code, status, "application/problem+json", body.into());
+        let headers = answer.response.headers_mut();
+        if let Some(seconds) = retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("vapid"));
+        }
+        insert_renewed(headers, renewed_handle);
+        answer
+    }
+
+    fn empty(status: StatusCode) -> Self {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = status;
+        Self { code: Code::Accepted, response }
+    }
+
+    fn new(code: Code, status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Self { code, response }
+    }
+}
+
+/// Gives the header or member at fault.
+pub fn field(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Refused(refusal) => refusal.field.as_ref().map(|field| field.clone().into_owned()),
+        _ => None,
+    }
+}
+
+/// Gives the whole seconds to wait at least, rounded up.
+pub fn retry_after_s(outcome: &Outcome) -> Option<u64> {
+    match outcome {
+        Outcome::NotNow { retry_after, .. } => {
+            Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
+        }
+        _ => None,
+    }
+}
+
+/// Gives when the push service saw the device die, as RFC 3339.
+pub fn gone_since(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Gone { since_unix_ms: Some(since), .. } => {
+            Some(clock::format_rfc3339(since / 1000))
+        }
+        _ => None,
+    }
+}
+
+fn insert_renewed(headers: &mut http::HeaderMap, renewed_handle: Option<String>) {
+    if let Some(Ok(handle)) = renewed_handle.map(HeaderValue::try_from) {
+        headers.insert(RENEWED_HANDLE, handle);
+    }
+}
+
+/// FCM's ids are paths and Web Push's are URLs.
+fn last_segment(id: &str) -> &str {
+    id.rsplit('/').next().unwrap_or_default()
+}

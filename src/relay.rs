@@ -1,0 +1,297 @@
+//! The corridor: the only place that knows the order of the rooms.
+//!
+//! A push walks authenticate → pair → route → send → settle; every branch and every side effect of that
+//! walk is in this file, and the rooms are leaves. In: what a door parsed. Out: an [`Outcome`], always.
+//! Nothing is kept of a message once its outcome is told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::authenticate::{Authenticator, Sender};
+use crate::clock::Clock;
+use crate::config::App;
+use crate::enrol::{Application, Enroller};
+use crate::metrics::{Door, Metrics};
+use crate::outcome::retry::{self, Decision};
+use crate::outcome::{Code, Outcome, Refusal};
+use crate::pair::{Device, Paired, Pairer};
+use crate::provider::webpush::address::HostGuard;
+use crate::provider::{AnyProvider, Attempt, Provider as _};
+use crate::push::{Address, AppName, Environment, Push, PushService, SenderKey};
+use crate::route::{Route, Router};
+use crate::store::{NasIdentity, Store};
+
+/// The rooms, built once.
+pub struct Relay {
+    /// What time it is.
+    pub clock: Clock,
+    /// Credential → sender.
+    pub authenticator: Authenticator,
+    /// Sender → NAS.
+    pub enroller: Enroller,
+    /// Handle → device.
+    pub pairer: Pairer,
+    /// Device and push → route.
+    pub router: Router,
+    /// Route → outcome.
+    pub providers: HashMap<(AppName, Lane), AnyProvider>,
+    /// Which Web Push endpoints may be paired.
+    pub host_guard: HostGuard,
+    /// NAS identities.
+    pub store: Store,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One credential of an app: which provider carries a device's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// APNs in one environment.
+    Apns(Environment),
+    /// FCM.
+    Fcm,
+    /// Web Push.
+    WebPush,
+}
+
+/// What became of one message, and a fresh handle where the old one ages.
+pub struct Settled {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// To be taken in place of the handle that was used.
+    pub renewed_handle: Option<String>,
+    /// The lifetime that the push service was given, in seconds.
+    pub ttl_s: Option<u32>,
+}
+
+/// One device of a notification, as the NAS door parsed it.
+pub struct Target {
+    /// The sealed device.
+    pub handle: String,
+    /// The message, or why this target's part of the request is wrong.
+    pub push: Result<Push, Refusal>,
+}
+
+/// What a pairing came to.
+pub struct NewPairing {
+    /// The handle.
+    pub paired: Paired,
+    /// Bytes of the largest sealed body.
+    pub body_bytes_max: usize,
+}
+
+// === impl Relay ===
+
+impl Relay {
+    /// Carries one message of the application door to its device.
+    pub async fn push(
+        &self,
+        authorization: Option<&[u8]>,
+        handle: &str,
+        push: &Push,
+        deadline: Instant,
+    ) -> Settled {
+        match self.authenticator.authenticate(authorization, self.clock.unix_s()) {
+            Ok(sender) => self.carry(Door::Push, &sender, handle, push, deadline).await,
+            Err(refusal) => Settled::new(refusal.into()),
+        }
+    }
+
+    /// Carries a notification to several devices at once; results come in the order of the targets.
+    /// One slow push service holds up nobody else's message, and none beyond the deadline.
+    /// Errors: what is wrong with the request as a whole.
+    pub async fn notify(
+        self: &Arc<Self>,
+        authorization: Option<&[u8]>,
+        targets: Vec<Target>,
+        deadline: Instant,
+    ) -> Result<Vec<Settled>, Outcome> {
+        let sender = self.authenticator.authenticate(authorization, self.clock.unix_s())?;
+        self.enroller.nas(&self.store, &sender).await?;
+        let lost = || Settled::new(Outcome::Misconfigured { code: Code::InternalFault });
+        let mut results: Vec<Settled> = targets.iter().map(|_| lost()).collect();
+        let mut walks = JoinSet::new();
+        for (index, target) in targets.into_iter().enumerate() {
+            let relay = Arc::clone(self);
+            walks.spawn(async move {
+                let settled = match target.push {
+                    Ok(push) => {
+                        let door = Door::Notifications;
+                        relay.carry(door, &sender, &target.handle, &push, deadline).await
+                    }
+                    Err(refusal) => Settled::new(refusal.into()),
+                };
+                (index, settled)
+            });
+        }
+        while let Some(walk) = walks.join_next().await {
+            match walk {
+                Ok((index, settled)) => results[index] = settled,
+                Err(_) => self.metrics.panics.inc(),
+            }
+        }
+        Ok(results)
+    }
+
+    /// Pairs a device with the only key that may use its handle.
+    /// Errors: `app_unknown`, `service_not_configured`, `endpoint_not_allowed`.
+    pub fn pair(
+        &self,
+        app: AppName,
+        address: Address,
+        sender: SenderKey,
+    ) -> Result<NewPairing, Outcome> {
+        self.app(&app)?;
+        if let Address::WebPush { endpoint } = &address
+            && !self.host_guard.allows(endpoint)
+        {
+            return Err(Refusal::of_field(Code::EndpointNotAllowed, "subscription.endpoint").into());
+        }
+        let body_bytes_max = self
+            .router
+            .body_bytes_max(&app, address.service())
+            .ok_or_else(|| Refusal::of_field(Code::ServiceNotConfigured, "service"))?;
+        let now_unix_s = self.clock.unix_s();
+        let paired = self.pairer.pair(app, address, sender.thumbprint(), now_unix_s)?;
+        Ok(NewPairing { paired, body_bytes_max })
+    }
+
+    /// Gives an app with its credentials.
+    /// Errors: `app_unknown`.
+    pub fn app(&self, name: &AppName) -> Result<&Arc<App>, Refusal> {
+        self.router.app(name).ok_or_else(|| Refusal::of_field(Code::AppUnknown, "app"))
+    }
+
+    /// Enrols the key that signed; `true` with a new record.
+    pub async fn enrol(
+        &self,
+        authorization: Option<&[u8]>,
+        application: Application,
+    ) -> Result<(NasIdentity, bool), Outcome> {
+        let now_unix_s = self.clock.unix_s();
+        let sender = self.authenticator.authenticate(authorization, now_unix_s)?;
+        self.enroller.enrol(&self.store, &sender, application, now_unix_s).await
+    }
+
+    /// Gives the record of the NAS that signed.
+    pub async fn identity(&self, authorization: Option<&[u8]>) -> Result<NasIdentity, Outcome> {
+        let sender = self.authenticator.authenticate(authorization, self.clock.unix_s())?;
+        let nas = self.enroller.nas(&self.store, &sender).await?;
+        Ok(nas.identity().clone())
+    }
+
+    /// Gives the NAS that signed a new key, for which `proof` vouches.
+    pub async fn rotate_key(
+        &self,
+        authorization: Option<&[u8]>,
+        new_key: SenderKey,
+        proof: &str,
+    ) -> Result<NasIdentity, Outcome> {
+        let now_unix_s = self.clock.unix_s();
+        let sender = self.authenticator.authenticate(authorization, now_unix_s)?;
+        let nas = self.enroller.nas(&self.store, &sender).await?;
+        let new = self.authenticator.prove(proof, now_unix_s)?;
+        if *new.key() != new_key {
+            return Err(Refusal::of_field(Code::KeyProofInvalid, "proof").into());
+        }
+        self.enroller.rotate(&self.store, &nas, &new).await
+    }
+
+    /// pair → route → send → settle, for a sender that is known.
+    async fn carry(
+        &self,
+        door: Door,
+        sender: &Sender,
+        handle: &str,
+        push: &Push,
+        deadline: Instant,
+    ) -> Settled {
+        let started = Instant::now();
+        let now_unix_s = self.clock.unix_s();
+        let device = match self.pairer.open(handle, sender, now_unix_s) {
+            Ok(device) => device,
+            Err(refusal) => return Settled::new(refusal.into()),
+        };
+        let route = self.router.route(&device, push, now_unix_s);
+        let ttl_s = route.as_ref().ok().map(Route::ttl_s);
+        let (outcome, upstream) = match route {
+            Ok(route) => self.send(&device, &route, deadline).await,
+            Err(outcome) => (outcome, Duration::ZERO),
+        };
+        self.settle(door, &device, &outcome, started.elapsed().saturating_sub(upstream));
+        Settled { outcome, renewed_handle: self.pairer.renewed(&device, now_unix_s), ttl_s }
+    }
+
+    /// Sends, and sends once more where that certainly does no harm.
+    /// Gives the outcome and the push service's part of the time.
+    async fn send(&self, device: &Device, route: &Route, deadline: Instant) -> (Outcome, Duration) {
+        let lane = Lane::of(device.address());
+        let Some(provider) = self.providers.get(&(device.app().clone(), lane)) else {
+            return (Outcome::Misconfigured { code: Code::CredentialUnavailable }, Duration::ZERO);
+        };
+        let mut upstream = Duration::ZERO;
+        let mut number = 0;
+        loop {
+            number += 1;
+            let attempt: Attempt = provider.send(route, deadline).await;
+            if let Some(time) = attempt.upstream {
+                self.metrics.push_service_part(device.address().service(), time);
+                upstream += time;
+            }
+            let again = match retry::decide(&attempt.outcome, number) {
+                Decision::Settle => false,
+                Decision::Again => true,
+                Decision::AgainWithNewCredential => {
+                    provider.renew_credential(&attempt, deadline).await
+                }
+            };
+            if !again || Instant::now() >= deadline {
+                return (attempt.outcome, upstream);
+            }
+        }
+    }
+
+    fn settle(&self, door: Door, device: &Device, outcome: &Outcome, own_part: Duration) {
+        self.metrics.settled(device.app(), device.address().service(), outcome);
+        self.metrics.own_part(door, own_part);
+        if let Outcome::Misconfigured { code } = outcome {
+            tracing::warn!(
+                app = %device.app(),
+                service = device.address().service().label(),
+                code = code.label(),
+                "a message failed for a fault of the operator's"
+            );
+        }
+    }
+
+    /// Gives the push services of an app with their largest bodies.
+    pub fn services(&self, app: &AppName) -> Vec<(PushService, usize)> {
+        let size = |service| Some((service, self.router.body_bytes_max(app, service)?));
+        PushService::ALL.into_iter().filter_map(size).collect()
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// Gives the lane that a device's messages take.
+    pub const fn of(address: &Address) -> Self {
+        match address {
+            Address::Apns { environment, .. } => Self::Apns(*environment),
+            Address::Fcm { .. } => Self::Fcm,
+            Address::WebPush { .. } => Self::WebPush,
+        }
+    }
+}
+
+// === impl Settled ===
+
+impl Settled {
+    const fn new(outcome: Outcome) -> Self {
+        Self { outcome, renewed_handle: None, ttl_s: None }
+    }
+}

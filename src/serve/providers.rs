@@ -1,0 +1,105 @@
+//! Builds every app's providers, so that all that can be wrong with a credential shows at start.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ServeError;
+use crate::clock::Clock;
+use crate::config::{ApnsCredential, AppApns, Config};
+use crate::metrics::Metrics;
+use crate::provider::apns::{self, Apns};
+use crate::provider::fcm::{self, Fcm};
+use crate::provider::tls::Roots;
+use crate::provider::webpush::address::HostGuard;
+use crate::provider::webpush::{WebPush, WebPushPools};
+use crate::provider::{self, AnyProvider, Dialling, SetupError};
+use crate::push::{AppName, Environment, PushService};
+use crate::relay::Lane;
+
+type Providers = HashMap<(AppName, Lane), AnyProvider>;
+
+/// Makes one provider for each app and lane; nothing is dialled yet.
+/// Errors: [`ServeError::Provider`] with the section of the configuration.
+pub(super) fn build(
+    config: &Config,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<(Providers, HostGuard), ServeError> {
+    let mut providers = Providers::new();
+    let dialling = |service, ca_file: Option<&Path>, key| {
+        let roots = Roots::load(ca_file).map_err(|error| at(key)(error.into()))?;
+        let limits = provider::limits(&config.upstream);
+        Ok::<_, ServeError>(Dialling { roots, limits, metrics: metrics.pool(service) })
+    };
+    let to_apns = dialling(PushService::Apns, config.apns.ca_file.as_deref(), "apns.ca_file")?;
+    let to_fcm = dialling(PushService::Fcm, config.fcm.ca_file.as_deref(), "fcm.ca_file")?;
+    let to_webpush =
+        dialling(PushService::WebPush, config.webpush.ca_file.as_deref(), "webpush.ca_file")?;
+    let pools = WebPushPools::new(&config.webpush, &to_webpush).map_err(at("webpush"))?;
+    let pools = Arc::new(pools);
+    let mut apns_tokens = ApnsTokens { sources: HashMap::new(), clock, metrics };
+    for (name, app) in &config.apps {
+        let fault = |service: &str| at(format!("apps.{name}.{service}"));
+        if let Some(app) = &app.apns {
+            for environment in Environment::ALL {
+                let url = match environment {
+                    Environment::Production => &config.apns.production_url,
+                    Environment::Sandbox => &config.apns.sandbox_url,
+                };
+                let credential = apns_tokens.credential(app).map_err(fault("apns"))?;
+                let apns =
+                    Apns::new(&app.topic, credential, url, &to_apns).map_err(fault("apns"))?;
+                let lane = (name.clone(), Lane::Apns(environment));
+                providers.insert(lane, AnyProvider::Apns(apns));
+            }
+        }
+        if let Some(app) = &app.fcm {
+            let renewals = metrics.renewals(PushService::Fcm);
+            let tokens = fcm::token::TokenSource::new(app, &to_fcm, clock.clone(), renewals)
+                .map_err(fault("fcm"))?;
+            let fcm = Fcm::new(app, &config.fcm.base_url, tokens, &to_fcm, clock.clone())
+                .map_err(fault("fcm"))?;
+            providers.insert((name.clone(), Lane::Fcm), AnyProvider::Fcm(fcm));
+        }
+        if let Some(app) = &app.webpush {
+            let renewals = metrics.renewals(PushService::WebPush);
+            let webpush = WebPush::new(app, Arc::clone(&pools), clock.clone(), renewals)
+                .map_err(fault("webpush"))?;
+            providers.insert((name.clone(), Lane::WebPush), AnyProvider::WebPush(webpush));
+        }
+    }
+    let guard = HostGuard::new(&config.webpush.allow_hosts, &config.webpush.danger_allow_origins);
+    Ok((providers, guard))
+}
+
+/// One token source for each (team, key): Apple counts renewals per key, whatever app they are for.
+struct ApnsTokens<'a> {
+    sources: HashMap<(String, String), Arc<apns::token::TokenSource>>,
+    clock: &'a Clock,
+    metrics: &'a Metrics,
+}
+
+impl ApnsTokens<'_> {
+    fn credential<'a>(&mut self, app: &'a AppApns) -> Result<apns::Credential<'a>, SetupError> {
+        let (key_pem, key_id, team_id) = match &app.credential {
+            ApnsCredential::Certificate { pem } => return Ok(apns::Credential::Certificate(pem)),
+            ApnsCredential::Token { key_pem, key_id, team_id } => (key_pem, key_id, team_id),
+        };
+        let name = (team_id.clone(), key_id.clone());
+        if let Some(source) = self.sources.get(&name) {
+            return Ok(apns::Credential::Token(Arc::clone(source)));
+        }
+        let renewals = self.metrics.renewals(PushService::Apns);
+        let clock = self.clock.clone();
+        let source = apns::token::TokenSource::new(key_pem, key_id, team_id, clock, renewals)?;
+        let source = Arc::new(source);
+        self.sources.insert(name, Arc::clone(&source));
+        Ok(apns::Credential::Token(source))
+    }
+}
+
+fn at(key: impl Into<String>) -> impl FnOnce(SetupError) -> ServeError {
+    let key = key.into();
+    |source| ServeError::Provider { key, source }
+}
