@@ -2,7 +2,8 @@
 //!
 //! In: a `.p8` key with its two names. Out: the header `authorization`, ready made.
 //! ECDSA is randomized, so signing again makes a new token even in the same second: only one
-//! renewer signs, and never sooner than 20 minutes after the last time (429 `TooManyProviderTokenUpdates`).
+//! renewer signs, and never sooner than 20 minutes after the last time (429
+//! `TooManyProviderTokenUpdates`).
 //! Source: Apple, "Establishing a token-based connection to APNs".
 
 use std::sync::{Arc, Mutex, PoisonError};

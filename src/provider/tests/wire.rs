@@ -181,6 +181,7 @@ impl House {
 fn webpush() -> AppWebPush {
     AppWebPush {
         vapid_key_pem: p256_pem(),
+        application_server_key: String::new(),
         subject: "mailto:push@example.com".to_owned(),
         body_bytes_max: 4096,
     }

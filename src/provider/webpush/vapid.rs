@@ -129,6 +129,7 @@ mod tests {
         let clock = Clock::from_fn(move || clock.load(Ordering::SeqCst) * 1000);
         let app = AppWebPush {
             vapid_key_pem: p256_pem(),
+            application_server_key: String::new(),
             subject: "mailto:push@example.com".to_owned(),
             body_bytes_max: 4096,
         };
