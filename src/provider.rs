@@ -1,9 +1,9 @@
 //! The push services: one attempt to deliver one message, and what became of it.
 //!
 //! In: a [`Route`] (proof that the app has credentials and that the message fits) and a deadline.
-//! Out: an [`Attempt`] with an [`Outcome`], whatever happens: nothing in here gives an error to its caller.
-//! A provider makes one request. It never retries, never stores, and never invents a code of its own;
-//! the corridor decides what comes next. Each `answer` room is the one that knows a vendor's words.
+//! Out: an [`Attempt`] with an [`Outcome`], whatever happens: nothing here gives back an error.
+//! A provider makes one request. It never retries and never stores; the corridor decides what comes
+//! next. Each `answer` room is the one that knows a vendor's words.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -37,7 +37,7 @@ pub trait Provider {
     fn send(&self, route: &Route, deadline: Instant) -> impl Future<Output = Attempt> + Send;
 
     /// Replaces the credential that `spent` was made with, unless somebody has done so already.
-    /// True when another credential is there now; false when a new attempt would meet the same fate.
+    /// True when another one is there now; false when a new attempt would meet the same fate.
     fn renew_credential(
         &self,
         spent: &Attempt,
@@ -153,7 +153,7 @@ impl Attempt {
         Self { outcome, upstream: None, credential: None }
     }
 
-    /// A message stood before a push service that is not its own, or could not be put into a request.
+    /// A message came to a push service that is not its own, or made no well-formed request.
     fn impossible() -> Self {
         Self::unsent(Outcome::Misconfigured { code: Code::InternalFault })
     }
@@ -246,91 +246,4 @@ fn retry_after(headers: &HeaderMap, now_unix_s: u64) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use prometheus::IntGauge;
-
-    use super::upstream::{Counters, DialFault, FaultKind, ShedReason};
-    use super::*;
-
-    pub(in crate::provider) fn renewal_metrics() -> RenewalMetrics {
-        let counter = || IntCounter::new("renewals", "of a credential").unwrap();
-        RenewalMetrics { renewals: counter(), failures: counter() }
-    }
-
-    /// Trusts nobody: for pools whose connections a test brings along.
-    pub(in crate::provider) fn bare_tls() -> rustls::ClientConfig {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
-        builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-    }
-
-    pub(in crate::provider) fn bare_pool(host: &str) -> Arc<Pool> {
-        let origin = Origin::new(host, 443).unwrap();
-        let (tls, metrics) = (Arc::new(bare_tls()), pool_metrics());
-        Pool::new(origin, tls, AddressGuard::Any, Limits::default(), metrics)
-    }
-
-    pub(in crate::provider) fn pool_metrics() -> Arc<PoolMetrics> {
-        let counter = || IntCounter::new("events", "of a pool").unwrap();
-        let gauge = || IntGauge::new("things", "of a pool").unwrap();
-        Arc::new(PoolMetrics {
-            connections: gauge(),
-            streams_in_use: gauge(),
-            waiting: gauge(),
-            opened: counter(),
-            closed: Counters::resolve(|_| counter()),
-            sheds: Counters::resolve(|_| counter()),
-            replays: Counters::resolve(|_| counter()),
-            goaways: Counters::resolve(|_| counter()),
-            dial_failures: Counters::resolve(|_| counter()),
-        })
-    }
-
-    #[test]
-    fn what_got_no_answer_is_never_refused_or_gone() {
-        let fault = |retry_after| DialFault { kind: FaultKind::Connect, retry_after };
-        let not_now = |code, s| Outcome::NotNow { code, retry_after: Duration::from_secs(s) };
-        let rows = [
-            (SendError::Shed(ShedReason::QueueFull), not_now(Code::PushServiceBusy, 2)),
-            (SendError::Shed(ShedReason::Deadline), not_now(Code::PushServiceBusy, 2)),
-            (
-                SendError::NotSent(fault(Duration::from_millis(50))),
-                not_now(Code::PushServiceUnreachable, 1),
-            ),
-            (
-                SendError::NotSent(fault(Duration::from_secs(30))),
-                not_now(Code::PushServiceUnreachable, 30),
-            ),
-            (SendError::Unknown, Outcome::Unknown { code: Code::NoAnswer }),
-        ];
-        for (error, outcome) in rows {
-            assert_eq!(outcome_of(error), outcome, "{error:?}");
-        }
-    }
-
-    #[test]
-    fn a_retry_after_is_seconds_or_a_date_within_bounds() {
-        let now = 1_700_000_000; // Tue, 14 Nov 2023 22:13:20 GMT
-        let rows = [
-            ("30", Some(30)),
-            (" 7 ", Some(7)),
-            ("0", Some(1)),
-            ("86401", Some(86_400)),
-            ("99999999999999999999999", Some(86_400)),
-            ("Tue, 14 Nov 2023 22:14:20 GMT", Some(60)),
-            ("Tue, 14 Nov 2023 22:13:00 GMT", Some(1)),
-            ("Sat, 14 Nov 2043 22:13:00 GMT", Some(86_400)),
-            ("-5", None),
-            ("1.5", None),
-            ("soon", None),
-            ("", None),
-        ];
-        for (text, wait_s) in rows {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
-            assert_eq!(retry_after(&headers, now), wait_s.map(Duration::from_secs), "{text:?}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
-    }
-}
+mod tests;

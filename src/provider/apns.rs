@@ -1,8 +1,8 @@
 //! Apple's push service: a route becomes one `POST /3/device/<token>`.
 //!
-//! One provider serves one app in one environment, over its own connections: Apple binds a connection to
-//! the key that it first saw. Apps under one key share one token, because Apple counts renewals per key.
-//! Never sends anything but the headers below and the route's body.
+//! One provider serves one app in one environment, over its own connections: Apple binds a
+//! connection to the key that it first saw. Apps under one key share one token, because Apple
+//! counts renewals per key. Never sends anything but the headers below and the route's body.
 //! Source: Apple, "Sending notification requests to APNs".
 
 use std::sync::Arc;

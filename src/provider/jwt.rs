@@ -1,6 +1,6 @@
 //! The tokens that we sign ourselves: RFC 7515 in its compact form, base64url without padding.
 //!
-//! ES256 for APNs and VAPID, RS256 for Google's grant. A key is read once from PKCS#8 PEM and never shown.
+//! ES256 for APNs and VAPID, RS256 for Google's grant. A key is read from PKCS#8 PEM, never shown.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{

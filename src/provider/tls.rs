@@ -1,6 +1,6 @@
-//! TLS towards the push services: who may certify them, and our own certificate where one is wanted.
+//! TLS towards the push services: who may certify them, and our own certificate where one is due.
 //!
-//! The system's roots, and one PEM file beside them where the operator names one. The cryptography is
+//! The system's roots, and a PEM file beside them where the operator names one. The cryptography is
 //! aws-lc's and named here, so that no process-wide default decides. ALPN is the pool's to set.
 
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! The browsers' push services: a route becomes one `POST` to the subscription's endpoint.
 //!
-//! The endpoint came from outside, so the guard looks at it before every send: only hosts that the operator
-//! allows, only public addresses. Connections are shared by all apps, a pool for each origin, so many at
-//! once and no more; what tells apps apart is the VAPID token. Redirects are answers, never followed.
+//! The endpoint came from outside, so the guard looks at it before every send: only hosts that the
+//! operator allows, only public addresses. Connections are shared by all apps, a pool for each
+//! origin, a bounded number of them; what tells apps apart is the VAPID token. Redirects are
+//! answers, never followed.
 //! Sources: RFC 8030 §5, RFC 8291 §4, RFC 8292 §3.
 
 use std::collections::HashMap;
@@ -142,7 +143,7 @@ impl WebPushPools {
     }
 
     /// Gives the pool of an endpoint's origin, made where there is none.
-    /// At the bound the one that has been idle longest makes room; when none is idle, the message waits.
+    /// At the bound the one idle for longest makes room; when none is idle, it is not now.
     /// Errors: `endpoint_not_allowed`, `push_service_busy`.
     fn pool(&self, endpoint: &Endpoint, name: &str) -> Result<Arc<Pool>, Outcome> {
         let refuse = || Outcome::from(Refusal::new(Code::EndpointNotAllowed));

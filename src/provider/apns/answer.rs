@@ -1,6 +1,6 @@
-//! Apple's answers: status and reason become an outcome, a row for each reason that Apple documents.
+//! Apple's answers: status and reason become an outcome, a row for each documented reason.
 //!
-//! The status is read first, the reason second: a reason counts only under the status that it belongs to.
+//! The status is read first, the reason second: a reason counts only under its own status.
 //! What is not in the table goes by the status class, and is never guessed as gone.
 //! Source: Apple, "Handling notification responses from APNs".
 
@@ -23,7 +23,7 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 const RECONNECT_WAIT: Duration = Duration::from_secs(1);
 
 /// Reads one answer.
-/// Shape: an empty body under 200, else `{"reason": "…", "timestamp": <ms since 1970, with 410>}`.
+/// Shape: no body with 200, else `{"reason": "…"}`, with 410 also `timestamp` in ms since 1970.
 pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
     if status.is_success() {
         let id = headers.get("apns-id").and_then(|id| id.to_str().ok());

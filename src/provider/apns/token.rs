@@ -1,8 +1,9 @@
 //! Apple's provider token: one for each key, shared by every message, connection and app under it.
 //!
 //! In: a `.p8` key with its two names. Out: the header `authorization`, ready made.
-//! ECDSA is randomized, so signing again makes a new token even in the same second: only one renewer signs,
-//! and never sooner than 20 minutes after the last time (429 `TooManyProviderTokenUpdates`).
+//! ECDSA is randomized, so signing again makes a new token even in the same second: only one
+//! renewer signs, and never sooner than 20 minutes after the last time (429
+//! `TooManyProviderTokenUpdates`).
 //! Source: Apple, "Establishing a token-based connection to APNs".
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -199,7 +200,7 @@ mod tests {
         assert!(!source.renew(seen));
         now.store(START + AGE_S_MIN, Ordering::SeqCst);
         assert!(source.renew(seen));
-        // A second message that was refused with the same token gets the new one, and signs nothing.
+        // Another message that was refused with the same token gets the new one, and signs nothing.
         assert!(source.renew(seen));
         assert!(!source.renew(source.current().version()));
         assert_eq!(source.metrics.renewals.get(), 2);

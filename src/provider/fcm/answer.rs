@@ -1,7 +1,7 @@
-//! Google's answers: status and error code become an outcome, a row for each code that Google documents.
+//! Google's answers: status and error code become an outcome, a row for each documented code.
 //!
-//! The status is read first. Then, in this order: `FcmError.errorCode`, `ErrorInfo.reason`, `status`.
-//! A code counts only under the status that it belongs to; what is not in the table, and what is not JSON
+//! The status is read first; then `FcmError.errorCode`, `ErrorInfo.reason` and `status`, in this
+//! order. A code counts only under its own status; what is not in the table, and what is not JSON
 //! (a gateway's page), goes by the status class, and is never guessed as gone.
 //! Source: Google, FCM v1 `ErrorCode`, and "Handle errors" on waiting.
 
@@ -32,7 +32,7 @@ struct Fault<'a> {
 }
 
 /// Reads one answer.
-/// Shape: `{"name": "…"}`, else `{"error": {"status": "…", "details": [{"@type": "…", …}]}}`.
+/// Shape: `{"name": "…"}`, or `{"error": {"status": "…", "details": [{"@type": "…", …}]}}`.
 pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], now_unix_s: u64) -> Outcome {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     if status.is_success() {

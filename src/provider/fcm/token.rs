@@ -1,9 +1,9 @@
 //! Google's access token: one for each service account, fetched by one task at a time.
 //!
-//! In: a service account's key. Out: the header `authorization`, or the outcome that the message gets
-//! for want of one. A token is fetched again at three quarters of its life, in the background; whoever
-//! comes meanwhile uses the old one. Without one, all wait for the one fetch, each until its deadline.
-//! A failed fetch is remembered for a while, so that a storm of messages does not become a storm of fetches.
+//! In: a service account's key. Out: the header `authorization`, or the outcome of a message for
+//! want of one. A token is fetched again at three quarters of its life, in the background; whoever
+//! comes meanwhile uses the old one. Without one, all wait for the one fetch, each to its deadline.
+//! A failed fetch is remembered for a while, so that a storm of messages makes no storm of fetches.
 //! Source: RFC 7523 §2.1 and §4; Google, "Using OAuth 2.0 for server to server applications".
 
 use std::sync::Arc;
@@ -103,7 +103,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// A refused token is thrown away once in this time: a service that refuses every token gains no fetches.
+/// A refused token is thrown away once in this time: a service that refuses each one is not fed.
 const DISCARD_INTERVAL: Duration = Duration::from_secs(60);
 
 // === impl TokenSource ===

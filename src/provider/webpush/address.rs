@@ -1,9 +1,9 @@
 //! The guard against server-side request forgery: which hosts, ports and addresses we ever talk to.
 //!
-//! An endpoint comes from a browser by way of an app, so whoever pairs could point us at our own network.
-//! The host must be on the operator's list, the port must be 443, and the address that the name resolves
-//! to (and that is then dialled, by the pool) must be public. Origins named in `danger_allow_origins`
-//! are let past port and address, for tests. Never compares URLs as text: only parsed hosts.
+//! An endpoint comes from a browser by way of an app, so whoever pairs could point us at our own
+//! network. The host must be on the operator's list, the port must be 443, and the address that the
+//! name resolves to (and that the pool then dials) must be public. `danger_allow_origins` are
+//! let past all three, for tests. Never compares URLs as text: only parsed hosts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,8 +42,8 @@ const NOT_PUBLIC_V4: &[([u8; 4], u32)] = &[
     ([240, 0, 0, 0], 4),     // reserved, and the limited broadcast
 ];
 
-/// IPv6 gives out public addresses in this block alone (RFC 4291 §2.4). Outside it lie loopback, IPv4-mapped,
-/// NAT64, discard-only, unique local, link-local, segment routing and multicast addresses.
+/// IPv6 gives out public addresses in this block alone (RFC 4291 §2.4). Outside lie loopback,
+/// IPv4-mapped, NAT64, discard-only, unique local, link-local, segment routing and multicast.
 const PUBLIC_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// IANA IPv6 Special-Purpose Address Registry, inside the public block.
@@ -73,7 +73,7 @@ impl HostGuard {
         self.addresses_of(endpoint).is_some()
     }
 
-    /// Gives the rule for the addresses of an endpoint's host; nothing for an endpoint that is not allowed.
+    /// Gives the rule for the addresses of an endpoint's host, if the endpoint is allowed.
     pub fn addresses_of(&self, endpoint: &Endpoint) -> Option<AddressGuard> {
         let (host, port) = (endpoint.host(), endpoint.port());
         if self.danger_origins.iter().any(|origin| is_origin(origin, host, port)) {

@@ -1,8 +1,8 @@
-//! The answers of the browsers' services: status and detail become an outcome, a row for each documented one.
+//! The browsers' services' answers: status and detail become an outcome, a row for each known one.
 //!
-//! RFC 8030 settles little but the statuses; the detail is Mozilla's `errno`, Apple's `reason`, a plain
-//! sentence of Google's or a header of Microsoft's. The status is read first; a detail counts only under
-//! its own status. What is not in the table goes by the status.
+//! RFC 8030 settles little but the statuses; the detail is Mozilla's `errno`, Apple's `reason`, a
+//! plain sentence of Google's or a header of Microsoft's. The status is read first; a detail counts
+//! only under its own status. What is not in the table goes by the status.
 //! Sources: RFC 8030 §5 and §7, RFC 8292 §4.2; autopush "Error codes"; Apple, "Sending web push
 //! notifications"; Microsoft, "Push notification service request and response headers".
 

@@ -1,7 +1,7 @@
 //! Our own VAPID tokens: one for each app and origin, shared by every message that goes there.
 //!
-//! In: an origin. Out: the header `authorization`, ready made. A token lives twelve hours and is replaced
-//! at half of that, so no origin sees another one sooner than Apple's hour.
+//! In: an origin. Out: the header `authorization`, ready made. A token lives twelve hours and is
+//! replaced at half of that, so no origin sees another one sooner than Apple's hour.
 //! The number of origins is bounded, because they come from outside.
 //! Source: RFC 8292 §2 and §3; Apple, "Sending web push notifications".
 
@@ -129,6 +129,7 @@ mod tests {
         let clock = Clock::from_fn(move || clock.load(Ordering::SeqCst) * 1000);
         let app = AppWebPush {
             vapid_key_pem: p256_pem(),
+            application_server_key: String::new(),
             subject: "mailto:push@example.com".to_owned(),
             body_bytes_max: 4096,
         };
