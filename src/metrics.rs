@@ -146,6 +146,11 @@ impl Metrics {
 
     /// Counts what became of one message.
     pub fn settled(&self, app: &AppName, service: PushService, outcome: &Outcome) {
+        debug_assert_eq!(
+            outcome.kind(),
+            reply::row(outcome.code()).kind,
+            "the table says otherwise"
+        );
         if let Some(services) = self.apps.get(app) {
             services[service as usize].count(outcome.code());
         }
@@ -179,9 +184,14 @@ impl Metrics {
         }
     }
 
-    /// Records when a certificate ends.
-    pub fn credential_expires(&self, app: &str, credential: &str, unix_s: f64) {
-        self.credential_expiry.with_label_values(&[app, credential]).set(unix_s);
+    /// Records when a certificate of an app's ends, or with no app the doors' own.
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+    pub fn certificate_expires(&self, app: Option<&AppName>, unix_s: i64) {
+        let labels = match app {
+            Some(app) => [app.as_str(), "apns_certificate"],
+            None => ["", "tls_certificate"],
+        };
+        self.credential_expiry.with_label_values(&labels).set(unix_s as f64);
     }
 
     /// Writes the text exposition format, version 0.0.4.

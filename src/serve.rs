@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin::Admin;
 use crate::authenticate::Authenticator;
 use crate::clock::Clock;
-use crate::config::{Config, ServerTls};
+use crate::config::{Config, ServerTls, files};
 use crate::enrol::Enroller;
 use crate::ingress::Doors;
 use crate::keys::{HandleKeys, KeysError, SerialPepper};
@@ -117,7 +117,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
 pub async fn start(config: Config, clock: Clock) -> Result<Running, ServeError> {
     let metrics = Metrics::new(config.apps.keys()).map_err(|e| ServeError::Setup(e.into()))?;
     let metrics = Arc::new(metrics);
-    let tls = config.server.tls.as_ref().map(acceptor).transpose()?;
+    let tls = config.server.tls.as_ref().map(|tls| acceptor(tls, &metrics)).transpose()?;
     let relay = Arc::new(build(&config, clock, Arc::clone(&metrics))?);
     let doors = Arc::new(Doors::new(Arc::clone(&relay), config.server.clone()));
     let listener = bind("server.listen", config.server.listen).await?;
@@ -216,9 +216,12 @@ async fn follow_ring(relay: Arc<Relay>, directory: PathBuf, interval: Duration) 
     }
 }
 
-fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ServeError> {
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&tls.certificate_file).and_then(Iterator::collect);
+fn acceptor(tls: &ServerTls, metrics: &Metrics) -> Result<TlsAcceptor, ServeError> {
+    let pem = std::fs::read(&tls.certificate_file).map_err(|_| ServeError::Tls)?;
+    if let Some(expiry) = files::certificate_expiry_unix_s(&pem) {
+        metrics.certificate_expires(None, expiry);
+    }
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let chain = chain.map_err(|_| ServeError::Tls)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|_| ServeError::Tls)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

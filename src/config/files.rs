@@ -79,6 +79,15 @@ pub fn is_open_to_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
+/// Gives when the first certificate of a PEM text ends, in seconds since 1970.
+/// Gives nothing where there is no certificate that can be read.
+/// Source: RFC 5280 §4.1.2.5.
+pub fn certificate_expiry_unix_s(pem: &[u8]) -> Option<i64> {
+    let der = CertificateDer::from_pem_slice(pem).ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 /// Gives the public half of a P-256 key: 65 bytes, uncompressed.
 /// Errors: [`FileFault::NotP256`].
 pub fn p256_public(pem: &str) -> Result<Vec<u8>, FileFault> {

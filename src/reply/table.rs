@@ -199,10 +199,10 @@ pub(super) const fn row(code: Code) -> Row {
         Code::WebpushUnavailable => not_now(503, "Web Push: the push service is unavailable"),
         Code::WebpushPayloadTooLarge => refused(413, "Web Push: the payload is too large"),
         Code::WebpushCryptoRejected => {
-            misconfigured(502, "Web Push: the encryption headers were refused")
+            refused(400, "Web Push: the encryption headers were refused")
         }
         Code::WebpushRouterInvalid => {
-            misconfigured(502, "Web Push: the endpoint's router type is not valid")
+            refused(400, "Web Push: the endpoint's router type is not valid")
         }
         Code::WebpushTtlRejected => misconfigured(502, "Web Push: the TTL was refused"),
         Code::WebpushTopicRejected => misconfigured(502, "Web Push: the topic was refused"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::ServeError;
 use crate::clock::Clock;
-use crate::config::{ApnsCredential, AppApns, Config};
+use crate::config::{ApnsCredential, AppApns, Config, files};
 use crate::metrics::Metrics;
 use crate::provider::apns::{self, Apns};
 use crate::provider::fcm::{self, Fcm};
@@ -42,6 +42,11 @@ pub(super) fn build(
     for (name, app) in &config.apps {
         let fault = |service: &str| at(format!("apps.{name}.{service}"));
         if let Some(app) = &app.apns {
+            if let ApnsCredential::Certificate { pem } = &app.credential
+                && let Some(expiry) = files::certificate_expiry_unix_s(pem.expose().as_bytes())
+            {
+                metrics.certificate_expires(Some(name), expiry);
+            }
             for environment in Environment::ALL {
                 let url = match environment {
                     Environment::Production => &config.apns.production_url,
