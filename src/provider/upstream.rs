@@ -14,6 +14,7 @@ mod http2;
 mod ledger;
 mod slots;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,8 +102,7 @@ pub struct Limits {
     pub http1_idle_s: u64,
 }
 
-/// What the push service answered.
-#[derive(Debug)]
+/// What the push service answered. Its `Debug` shows neither header fields nor body.
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
@@ -314,6 +314,20 @@ impl AddressGuard {
             Self::Any => true,
             Self::PublicOnly(is_public) => is_public(address),
         }
+    }
+}
+
+// === impl Answer ===
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Answer")
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .field("complete", &self.complete)
+            .field("elapsed", &self.elapsed)
+            .finish_non_exhaustive()
     }
 }
 

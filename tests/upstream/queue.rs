@@ -146,3 +146,22 @@ async fn an_answer_is_cut_at_its_limit_and_the_connection_lives_on() {
     assert_eq!(rig.peer.count(|seen| &seen.connections), 1);
     rig.assert_rest().await;
 }
+
+/// Requests whose deadline passed in the queue make room for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiter_that_has_gone_leaves_the_queue() {
+    let rig = Rig::start(one_stream(3), 1, |_, _| answer(600)).await;
+    let later = async {
+        eventually("0 is on its stream", || rig.peer.seen.times(0) == 1).await;
+        let (a, b, c) =
+            tokio::join!(send(&rig.pool, 1, 50), send(&rig.pool, 2, 50), send(&rig.pool, 3, 50));
+        for gone in [a, b, c] {
+            assert_eq!(gone.unwrap_err(), SendError::Shed(ShedReason::Deadline));
+        }
+        assert_eq!(rig.pool.status().waiting, 0);
+        send(&rig.pool, 4, 5_000).await
+    };
+    let (first, last) = tokio::join!(send(&rig.pool, 0, 5_000), later);
+    assert!(first.is_ok() && last.is_ok(), "{first:?} {last:?}");
+    assert_eq!(rig.peer.processed(), [0, 4]);
+}

@@ -50,12 +50,12 @@ pub trait Label: Copy + 'static {
 }
 
 macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $label:literal,)* })
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident => $label:literal,)* })
     => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {
-            $($(#[$variant_doc])* $variant,)*
+            $($(#[$about])* $variant,)*
         }
 
         impl Label for $name {
