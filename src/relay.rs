@@ -38,7 +38,7 @@ pub struct Relay {
     /// Device and push → route.
     pub router: Router,
     /// Route → outcome.
-    pub providers: HashMap<(AppName, Lane), AnyProvider>,
+    pub providers: HashMap<AppName, HashMap<Lane, AnyProvider>>,
     /// Which Web Push endpoints may be paired.
     pub host_guard: HostGuard,
     /// NAS identities.
@@ -230,7 +230,7 @@ impl Relay {
     /// Gives the outcome and the push service's part of the time.
     async fn send(&self, device: &Device, route: &Route, deadline: Instant) -> (Outcome, Duration) {
         let lane = Lane::of(device.address());
-        let Some(provider) = self.providers.get(&(device.app().clone(), lane)) else {
+        let Some(provider) = self.providers.get(device.app()).and_then(|app| app.get(&lane)) else {
             return (Outcome::Misconfigured { code: Code::CredentialUnavailable }, Duration::ZERO);
         };
         let mut upstream = Duration::ZERO;

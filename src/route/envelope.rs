@@ -210,3 +210,121 @@ fn push_fields(text: &mut String, fields: &FcmFields<'_>, push: &Push) {
     }
     text.push_str("}}}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ApnsCredential, Secret};
+    use crate::push::{Content, Ttl};
+
+    fn app(title_loc_key: Option<&str>, time_sensitive: bool) -> AppApns {
+        AppApns {
+            topic: "com.example.chat".to_owned(),
+            credential: ApnsCredential::Certificate { pem: Secret::new(String::new()) },
+            title_loc_key: title_loc_key.map(str::to_owned),
+            loc_key: "NEW_\"MESSAGE\"".to_owned(),
+            sound: Some("default".to_owned()),
+            time_sensitive,
+        }
+    }
+
+    /// A body that passes the door's check, of a length.
+    fn sealed(length: usize) -> Sealed {
+        let mut body = vec![0_u8; length];
+        body[16..20].copy_from_slice(&4096_u32.to_be_bytes());
+        (body[20], body[21]) = (65, 4);
+        Sealed::parse(Bytes::from(body)).unwrap()
+    }
+
+    fn push(urgency: Urgency, sound: bool) -> Push {
+        let content = Content::Sealed(sealed(200));
+        Push { id: None, ttl: Ttl::from_s(60), urgency, topic: None, sound, content }
+    }
+
+    fn parsed(body: &Bytes) -> Value {
+        serde_json::from_slice(body).unwrap()
+    }
+
+    #[test]
+    fn the_largest_body_fits_apns_with_all_that_can_stand_around_it() {
+        for app in [app(None, false), app(Some("TITLE"), true)] {
+            let envelope = ApnsEnvelope::new(&app);
+            let id = Some(MessageId::random());
+            let at = |length| envelope.sealed(&push(Urgency::High, true), id, &sealed(length));
+            let body = at(envelope.body_bytes_max()).unwrap();
+            assert!((4094..=4096).contains(&body.len()), "{}", body.len());
+            assert_eq!(at(envelope.body_bytes_max() + 1), Err(TooLarge));
+        }
+    }
+
+    #[test]
+    fn the_largest_body_fits_fcm() {
+        let fields = FcmFields { token: "t", ttl_s: 60, collapse_key: Some("c") };
+        let id = Some(MessageId::random());
+        let at =
+            |length| FcmEnvelope::sealed(&fields, &push(Urgency::High, true), id, &sealed(length));
+        let body = parsed(&at(FcmEnvelope::body_bytes_max()).unwrap());
+        let data = body["message"]["data"].as_object().unwrap();
+        let bytes: usize = data.iter().map(|(k, v)| k.len() + v.as_str().unwrap().len()).sum();
+        assert!((4094..=4096).contains(&bytes), "{bytes}");
+        assert_eq!(at(FcmEnvelope::body_bytes_max() + 1), Err(TooLarge));
+    }
+
+    #[test]
+    fn apple_sees_the_placeholder_the_manner_and_the_ciphertext_alone() {
+        let envelope = ApnsEnvelope::new(&app(Some("TITLE"), true));
+        let alert = json!({ "loc-key": "NEW_\"MESSAGE\"", "title-loc-key": "TITLE" });
+        let check = |urgency, sound, aps: Value| {
+            let body = parsed(&envelope.sealed(&push(urgency, sound), None, &sealed(103)).unwrap());
+            assert_eq!(body["aps"], aps, "{urgency:?}");
+            assert_eq!(body.as_object().unwrap().len(), 2);
+            assert_eq!(body["e"], BASE64URL.encode(sealed(103).as_bytes()));
+        };
+        let quiet = json!({ "alert": alert, "mutable-content": 1 });
+        let audible = json!({ "alert": alert, "mutable-content": 1, "sound": "default" });
+        let urgent = json!({ "alert": alert, "mutable-content": 1, "sound": "default",
+                             "interruption-level": "time-sensitive" });
+        check(Urgency::Low, true, quiet.clone());
+        check(Urgency::Normal, false, quiet);
+        check(Urgency::Normal, true, audible);
+        check(Urgency::High, true, urgent);
+    }
+
+    #[test]
+    fn google_gets_a_data_message_with_the_manner_outside_it() {
+        let fields = FcmFields { token: "tok:en", ttl_s: 5, collapse_key: None };
+        let id = MessageId::random();
+        let body =
+            FcmEnvelope::sealed(&fields, &push(Urgency::Normal, true), Some(id), &sealed(103));
+        let e = BASE64URL.encode(sealed(103).as_bytes());
+        let expected = json!({ "message": {
+            "token": "tok:en",
+            "data": { "e": e, "i": id.hyphenated().to_string() },
+            "android": { "priority": "NORMAL", "ttl": "5s" },
+        } });
+        assert_eq!(parsed(&body.unwrap()), expected);
+    }
+
+    #[test]
+    fn plain_text_is_escaped_and_measured() {
+        let plain = |text: &str| Plain {
+            tag: "StgMgrVolumeCrash".to_owned(),
+            title: "a \"quoted\" title".to_owned(),
+            text: text.to_owned(),
+        };
+        let push = push(Urgency::High, true);
+        let envelope = ApnsEnvelope::new(&app(None, false));
+        let apns = parsed(&envelope.plain(&push, None, &plain("line\nline")).unwrap());
+        assert_eq!(apns["aps"]["alert"]["body"], "line\nline");
+        assert_eq!(apns["tag"], "StgMgrVolumeCrash");
+        assert_eq!(envelope.plain(&push, None, &plain(&"x".repeat(4096))), Err(TooLarge));
+        let fields = FcmFields { token: "t", ttl_s: 5, collapse_key: Some("c") };
+        let fcm = parsed(&FcmEnvelope::plain(&fields, &push, None, &plain("line\nline")).unwrap());
+        assert_eq!(fcm["message"]["data"]["title"], "a \"quoted\" title");
+        assert_eq!(fcm["message"]["android"]["collapse_key"], "c");
+        assert_eq!(
+            FcmEnvelope::plain(&fields, &push, None, &plain(&"x".repeat(4096))),
+            Err(TooLarge)
+        );
+    }
+}

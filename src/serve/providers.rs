@@ -17,7 +17,7 @@ use crate::provider::{self, AnyProvider, Dialling, SetupError};
 use crate::push::{AppName, Environment, PushService};
 use crate::relay::Lane;
 
-type Providers = HashMap<(AppName, Lane), AnyProvider>;
+type Providers = HashMap<AppName, HashMap<Lane, AnyProvider>>;
 
 /// Makes one provider for each app and lane; nothing is dialled yet.
 /// Errors: [`ServeError::Provider`] with the section of the configuration.
@@ -40,6 +40,7 @@ pub(super) fn build(
     let pools = Arc::new(pools);
     let mut apns_tokens = ApnsTokens { sources: HashMap::new(), clock, metrics };
     for (name, app) in &config.apps {
+        let lanes = providers.entry(name.clone()).or_default();
         let fault = |service: &str| at(format!("apps.{name}.{service}"));
         if let Some(app) = &app.apns {
             if let ApnsCredential::Certificate { pem } = &app.credential
@@ -55,8 +56,7 @@ pub(super) fn build(
                 let credential = apns_tokens.credential(app).map_err(fault("apns"))?;
                 let apns =
                     Apns::new(&app.topic, credential, url, &to_apns).map_err(fault("apns"))?;
-                let lane = (name.clone(), Lane::Apns(environment));
-                providers.insert(lane, AnyProvider::Apns(apns));
+                lanes.insert(Lane::Apns(environment), AnyProvider::Apns(apns));
             }
         }
         if let Some(app) = &app.fcm {
@@ -65,13 +65,13 @@ pub(super) fn build(
                 .map_err(fault("fcm"))?;
             let fcm = Fcm::new(app, &config.fcm.base_url, tokens, &to_fcm, clock.clone())
                 .map_err(fault("fcm"))?;
-            providers.insert((name.clone(), Lane::Fcm), AnyProvider::Fcm(fcm));
+            lanes.insert(Lane::Fcm, AnyProvider::Fcm(fcm));
         }
         if let Some(app) = &app.webpush {
             let renewals = metrics.renewals(PushService::WebPush);
             let webpush = WebPush::new(app, Arc::clone(&pools), clock.clone(), renewals)
                 .map_err(fault("webpush"))?;
-            providers.insert((name.clone(), Lane::WebPush), AnyProvider::WebPush(webpush));
+            lanes.insert(Lane::WebPush, AnyProvider::WebPush(webpush));
         }
     }
     let guard = HostGuard::new(&config.webpush.allow_hosts, &config.webpush.danger_allow_origins);
