@@ -14,6 +14,8 @@ use crate::config::Authenticate;
 use crate::outcome::{Code, Refusal};
 use crate::push::{SenderKey, Thumbprint};
 
+pub mod quota;
+
 pub mod vapid;
 
 use vapid::Verified;

@@ -54,6 +54,12 @@ pub struct Config {
     pub enrolment: Enrolment,
     /// Handles.
     pub pairing: Pairing,
+    /// Rates and room.
+    pub limits: Limits,
+    /// What answers teach.
+    pub feedback: Feedback,
+    /// Notifications that come twice.
+    pub duplicates: Duplicates,
     /// Connections to push services.
     pub upstream: Upstream,
     /// Apple's service.
@@ -184,6 +190,59 @@ pub enum EnrolmentPolicy {
 pub struct Pairing {
     /// Life of a handle.
     pub handle_lifetime: Duration,
+}
+
+/// Section `limits`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Messages in work at once.
+    pub messages_in_flight_max: usize,
+    /// All senders together.
+    pub everybody: RatePair,
+    /// Each sender.
+    pub sender: RatePair,
+    /// Each device.
+    pub device: RatePair,
+    /// Senders, and devices, whose rate is remembered.
+    pub keys_max: u64,
+}
+
+/// A rate for ordinary messages, and one for alarms that ordinary messages cannot use up.
+#[derive(Debug, Clone, Copy)]
+pub struct RatePair {
+    /// Low and ordinary messages.
+    pub ordinary: Rate,
+    /// Alarms.
+    pub alarm: Rate,
+}
+
+/// A sustained rate and what may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Messages a minute.
+    pub per_minute: u64,
+    /// Messages at once.
+    pub burst: u64,
+}
+
+/// Section `feedback`.
+#[derive(Debug, Clone)]
+pub struct Feedback {
+    /// Throttled devices that are remembered, for each app and push service.
+    pub device_holds_max: u64,
+    /// Devices that may be reported gone within ten minutes, whatever their share.
+    pub gone_burst_max: u32,
+    /// Share of "gone" among accepted and gone, above which a burst is not believed, in percent.
+    pub gone_share_percent_max: u32,
+}
+
+/// Section `duplicates`.
+#[derive(Debug, Clone)]
+pub struct Duplicates {
+    /// Accepted messages that are remembered.
+    pub entries_max: u64,
+    /// For how long.
+    pub lifetime: Duration,
 }
 
 /// Section `upstream`: the limits of every connection pool.
@@ -365,6 +424,9 @@ impl Config {
         let authenticate = sections::authenticate(r);
         let enrolment = sections::enrolment(r);
         let pairing = sections::pairing(r);
+        let limits = sections::limits(r);
+        let feedback = sections::feedback(r);
+        let duplicates = sections::duplicates(r);
         let upstream = sections::upstream(r);
         let apns = sections::apns(r);
         let fcm = sections::fcm(r);
@@ -379,6 +441,9 @@ impl Config {
             authenticate: authenticate?,
             enrolment: enrolment?,
             pairing: pairing?,
+            limits: limits?,
+            feedback: feedback?,
+            duplicates: duplicates?,
             upstream: upstream?,
             apns: apns?,
             fcm: fcm?,

@@ -50,6 +50,10 @@ pub mod pair;
 
 pub mod route;
 
+pub mod duplicates;
+
+pub mod feedback;
+
 pub mod provider;
 
 pub mod reply;

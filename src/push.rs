@@ -37,12 +37,25 @@ pub struct Push {
     pub ttl: Ttl,
     /// How soon the device must see it.
     pub urgency: Urgency,
+    /// What it is shed and counted as.
+    pub class: Class,
     /// Messages of one topic replace each other.
     pub topic: Option<Topic>,
     /// Whether the device may make a sound.
     pub sound: bool,
     /// What the device reads.
     pub content: Content,
+}
+
+/// How much a message matters when not all can be carried; the lowest is turned away first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Nice to have.
+    Low,
+    /// Most of it.
+    Ordinary,
+    /// A NAS's `error`: has rates and room of its own.
+    Alarm,
 }
 
 /// A push service (RFC 8030's term), by which a device is reached.
@@ -101,6 +114,18 @@ pub struct SenderKey([u8; SenderKey::LENGTH_BYTES]);
 /// SHA-256 of a sender key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Thumbprint([u8; 32]);
+
+// === impl Class ===
+
+impl Class {
+    /// Gives the class of a message of the application door.
+    pub const fn of(urgency: Urgency) -> Self {
+        match urgency {
+            Urgency::VeryLow | Urgency::Low => Self::Low,
+            Urgency::Normal | Urgency::High => Self::Ordinary,
+        }
+    }
+}
 
 // === impl PushService ===
 

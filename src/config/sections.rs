@@ -9,8 +9,8 @@ use super::files;
 use super::reader::Reader;
 use super::url::{parse_host, parse_port};
 use super::{
-    Admin, Apns, Authenticate, Enrolment, EnrolmentPolicy, Fcm, Keys, Log, Pairing, PublicUrl,
-    Server, ServerTls, ServiceUrl, Store, Upstream, WebPush,
+    Admin, Apns, Authenticate, Duplicates, Enrolment, EnrolmentPolicy, Fcm, Feedback, Keys, Limits,
+    Log, Pairing, PublicUrl, Rate, RatePair, Server, ServerTls, ServiceUrl, Store, Upstream, WebPush,
 };
 
 const SECONDS_PER_DAY: u64 = 86400;
@@ -132,6 +132,49 @@ pub(super) fn enrolment(r: &mut Reader) -> Option<Enrolment> {
 pub(super) fn pairing(r: &mut Reader) -> Option<Pairing> {
     let days: u64 = r.integer("pairing.handle_lifetime_days", 1..=3650)?;
     Some(Pairing { handle_lifetime: Duration::from_secs(days * SECONDS_PER_DAY) })
+}
+
+pub(super) fn limits(r: &mut Reader) -> Option<Limits> {
+    let messages_in_flight_max = r.integer("limits.messages_in_flight_max", 10..=1_000_000);
+    let everybody = rate_pair(r, "everybody");
+    let sender = rate_pair(r, "sender");
+    let device = rate_pair(r, "device");
+    let keys_max = r.integer("limits.keys_max", 100..=10_000_000);
+    Some(Limits {
+        messages_in_flight_max: messages_in_flight_max?,
+        everybody: everybody?,
+        sender: sender?,
+        device: device?,
+        keys_max: keys_max?,
+    })
+}
+
+fn rate_pair(r: &mut Reader, whose: &str) -> Option<RatePair> {
+    let mut rate = |class: &str| {
+        let key = |what: &str| format!("limits.{whose}.{class}_{what}");
+        let per_minute = r.integer(&key("per_minute"), 1..=1_000_000_000);
+        let burst = r.integer(&key("burst"), 1..=1_000_000_000);
+        Some(Rate { per_minute: per_minute?, burst: burst? })
+    };
+    let (ordinary, alarm) = (rate("ordinary"), rate("alarm"));
+    Some(RatePair { ordinary: ordinary?, alarm: alarm? })
+}
+
+pub(super) fn feedback(r: &mut Reader) -> Option<Feedback> {
+    let device_holds_max = r.integer("feedback.device_holds_max", 1..=10_000_000);
+    let gone_burst_max = r.integer("feedback.gone_burst_max", 1..=1_000_000);
+    let gone_share_percent_max = r.integer("feedback.gone_share_percent_max", 1..=99);
+    Some(Feedback {
+        device_holds_max: device_holds_max?,
+        gone_burst_max: gone_burst_max?,
+        gone_share_percent_max: gone_share_percent_max?,
+    })
+}
+
+pub(super) fn duplicates(r: &mut Reader) -> Option<Duplicates> {
+    let entries_max = r.integer("duplicates.entries_max", 1..=100_000_000);
+    let lifetime = r.seconds("duplicates.lifetime_s", 1..=SECONDS_PER_DAY);
+    Some(Duplicates { entries_max: entries_max?, lifetime: lifetime? })
 }
 
 pub(super) fn upstream(r: &mut Reader) -> Option<Upstream> {

@@ -42,6 +42,7 @@ codes! {
     TtlMissing "ttl_missing"
     TtlInvalid "ttl_invalid"
     UrgencyInvalid "urgency_invalid"
+    TimeoutInvalid "timeout_invalid"
     TopicInvalid "topic_invalid"
     ContentEncodingInvalid "content_encoding_invalid"
     BodyNotAes128gcm "body_not_aes128gcm"
@@ -69,6 +70,9 @@ codes! {
     SealedMissing "sealed_missing"
     // Not now, by ourselves
     Overloaded "overloaded"
+    SenderRateExceeded "sender_rate_exceeded"
+    DeviceRateExceeded "device_rate_exceeded"
+    TwinUnderWay "twin_under_way"
     Draining "draining"
     StoreUnavailable "store_unavailable"
     PushServiceBusy "push_service_busy"
@@ -79,6 +83,7 @@ codes! {
     // The operator's fault, found by ourselves
     CredentialUnavailable "credential_unavailable"
     OauthRefused "oauth_refused"
+    MassGoneSuspected "mass_gone_suspected"
     InternalFault "internal_fault"
     // APNs (reference: Apple, "Handling notification responses from APNs")
     ApnsBadCollapseId "apns_bad_collapse_id"

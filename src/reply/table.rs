@@ -25,6 +25,7 @@ pub(super) const fn row(code: Code) -> Row {
         Code::UrgencyInvalid => {
             refused(400, "the urgency must be very-low, low, normal or high (RFC 8030 section 5.3)")
         }
+        Code::TimeoutInvalid => refused(400, "the timeout must be a number of milliseconds"),
         Code::TopicInvalid => {
             refused(400, "the topic must be 1 to 32 characters of base64url (RFC 8030 section 5.4)")
         }
@@ -77,6 +78,11 @@ pub(super) const fn row(code: Code) -> Row {
         Code::PlainNotAllowed => refused(403, "the app takes sealed content only"),
         Code::SealedMissing => refused(400, "this target needs sealed content"),
         Code::Overloaded => not_now(503, "the relay has too many requests in work"),
+        Code::SenderRateExceeded => not_now(429, "this sender's rate is used up"),
+        Code::DeviceRateExceeded => not_now(429, "the rate of messages to this device is used up"),
+        Code::TwinUnderWay => {
+            not_now(503, "the same notification to this device is under way; its fate is not known yet")
+        }
         Code::Draining => not_now(503, "the relay is shutting down"),
         Code::StoreUnavailable => not_now(503, "the identity store does not answer"),
         Code::PushServiceBusy => {
@@ -97,6 +103,10 @@ pub(super) const fn row(code: Code) -> Row {
         Code::OauthRefused => {
             misconfigured(502, "the token endpoint refused the relay's service account")
         }
+        Code::MassGoneSuspected => misconfigured(
+            502,
+            "too many devices look dead at once; the credential is suspected, not the device",
+        ),
         Code::InternalFault => misconfigured(500, "a fault of this relay"),
         Code::ApnsBadDeviceToken => {
             row_of(Kind::Gone, 410, "APNs: the token is not one of this environment")

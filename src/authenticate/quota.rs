@@ -1,0 +1,287 @@
+//! Pressure: who may send how much, and who is turned away first when it is too much.
+//!
+//! In: a verified sender or a device, and a message's [`Class`]. Out: a [`Permit`], given back on drop, or
+//! the outcome with the time to wait. Rates are GCRA: one arrival time for each key. The keyed state is
+//! bounded, and the key that was idle longest is forgotten first. Nothing here waits.
+//! Source: ITU-T I.371 Annex A (GCRA); `RateLimit` as in draft-ietf-httpapi-ratelimit-headers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use crate::config::{self, Limits, RatePair};
+use crate::outcome::{Code, Outcome};
+use crate::push::Class;
+
+/// Messages of low urgency may fill this much of the room and ordinary ones this much; alarms may fill
+/// it all. So when it gets crowded, the lowest class is turned away first, and at once.
+const LOW_SHARE_PERCENT: usize = 60;
+const ORDINARY_SHARE_PERCENT: usize = 85;
+
+/// A sender that met a full relay comes back after this.
+const CROWDED_WAIT: Duration = Duration::from_secs(2);
+
+/// Lets messages in, class by class.
+pub struct Quota {
+    started: Instant,
+    everybody: Pair<AtomicU64>,
+    sender: Pair<Cache<[u8; 32], Arc<AtomicU64>>>,
+    device: Pair<Cache<[u8; 32], Arc<AtomicU64>>>,
+    in_flight: AtomicUsize,
+    in_flight_max: usize,
+}
+
+/// The right to be in work; dropping it makes room.
+pub struct Permit<'a> {
+    quota: &'a Quota,
+}
+
+/// What a sender may still send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Messages that may be sent at once.
+    pub remaining: u64,
+    /// Until the whole budget is there again.
+    pub reset: Duration,
+}
+
+/// A rate as GCRA counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rate {
+    interval_ns: u64,
+    burst: u64,
+}
+
+/// The two rate classes with their state: alarms have one that nothing else can use up.
+struct Pair<S> {
+    ordinary: (Rate, S),
+    alarm: (Rate, S),
+}
+
+// === impl Quota ===
+
+impl Quota {
+    /// Takes the limits from the configuration.
+    pub fn new(limits: &Limits) -> Self {
+        let keyed = |rates: &RatePair| {
+            Pair::new(rates, || {
+                Cache::builder()
+                    .max_capacity(limits.keys_max)
+                    .eviction_policy(EvictionPolicy::lru())
+                    .build()
+            })
+        };
+        Self {
+            started: Instant::now(),
+            everybody: Pair::new(&limits.everybody, AtomicU64::default),
+            sender: keyed(&limits.sender),
+            device: keyed(&limits.device),
+            in_flight: AtomicUsize::new(0),
+            in_flight_max: limits.messages_in_flight_max,
+        }
+    }
+
+    /// Lets a message into the relay.
+    /// Errors: `overloaded` when its class has no room left, or everybody together sends too fast.
+    pub fn enter(&self, class: Class) -> Result<Permit<'_>, Outcome> {
+        let percent = match class {
+            Class::Low => LOW_SHARE_PERCENT,
+            Class::Ordinary => ORDINARY_SHARE_PERCENT,
+            Class::Alarm => 100,
+        };
+        let in_flight_max = (self.in_flight_max * percent / 100).max(1);
+        let permit = Permit { quota: self };
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= in_flight_max {
+            return Err(not_now(Code::Overloaded, CROWDED_WAIT));
+        }
+        let (rate, arrival) = self.everybody.of(class);
+        match rate.decide(arrival, self.now_ns()) {
+            Ok(_) => Ok(permit),
+            Err(wait) => Err(not_now(Code::Overloaded, wait)),
+        }
+    }
+
+    /// Charges a sender for a message.
+    /// Errors: `sender_rate_exceeded`.
+    pub fn charge_sender(&self, class: Class, sender: &[u8; 32]) -> Result<Budget, Outcome> {
+        let charged = self.charge(&self.sender, class, sender);
+        charged.map_err(|wait| not_now(Code::SenderRateExceeded, wait))
+    }
+
+    /// Charges a device for a message.
+    /// Errors: `device_rate_exceeded`.
+    pub fn charge_device(&self, class: Class, device: &[u8; 32]) -> Result<Budget, Outcome> {
+        let charged = self.charge(&self.device, class, device);
+        charged.map_err(|wait| not_now(Code::DeviceRateExceeded, wait))
+    }
+
+    fn charge(
+        &self,
+        keyed: &Pair<Cache<[u8; 32], Arc<AtomicU64>>>,
+        class: Class,
+        key: &[u8; 32],
+    ) -> Result<Budget, Duration> {
+        let (rate, arrivals) = keyed.of(class);
+        let arrival = arrivals.get_with_by_ref(key, Arc::default);
+        rate.decide(&arrival, self.now_ns())
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.quota.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Pair ===
+
+impl<S> Pair<S> {
+    fn new(rates: &RatePair, state: impl Fn() -> S) -> Self {
+        Self {
+            ordinary: (Rate::new(rates.ordinary), state()),
+            alarm: (Rate::new(rates.alarm), state()),
+        }
+    }
+
+    fn of(&self, class: Class) -> (Rate, &S) {
+        let (rate, state) = match class {
+            Class::Low | Class::Ordinary => &self.ordinary,
+            Class::Alarm => &self.alarm,
+        };
+        (*rate, state)
+    }
+}
+
+// === impl Rate ===
+
+impl Rate {
+    fn new(rate: config::Rate) -> Self {
+        // Both are at least 1, or the configuration had not been read.
+        Self { interval_ns: 60_000_000_000 / rate.per_minute.max(1), burst: rate.burst.max(1) }
+    }
+
+    /// Counts one message, or says how long until one may come.
+    /// Shape: `arrival` is the theoretical arrival time; times are nanoseconds on one clock.
+    /// Source: ITU-T I.371 Annex A, virtual scheduling.
+    fn decide(self, arrival: &AtomicU64, now_ns: u64) -> Result<Budget, Duration> {
+        let depth_ns = self.interval_ns.saturating_mul(self.burst);
+        let mut seen = arrival.load(Ordering::Relaxed);
+        loop {
+            let next = seen.max(now_ns).saturating_add(self.interval_ns);
+            let used_ns = next - now_ns;
+            if used_ns > depth_ns {
+                return Err(Duration::from_nanos(used_ns - depth_ns));
+            }
+            match arrival.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    let remaining = (depth_ns - used_ns) / self.interval_ns.max(1);
+                    return Ok(Budget { remaining, reset: Duration::from_nanos(used_ns) });
+                }
+                Err(other) => seen = other,
+            }
+        }
+    }
+}
+
+const fn not_now(code: Code, retry_after: Duration) -> Outcome {
+    Outcome::NotNow { code, retry_after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    fn per_minute(per_minute: u64, burst: u64) -> config::Rate {
+        config::Rate { per_minute, burst }
+    }
+
+    fn limits() -> Limits {
+        let pair = |ordinary, alarm| RatePair { ordinary, alarm };
+        let wide = per_minute(1_000_000, 1_000_000);
+        Limits {
+            messages_in_flight_max: 20,
+            everybody: pair(wide, wide),
+            sender: pair(per_minute(60, 3), per_minute(60, 2)),
+            device: pair(wide, wide),
+            keys_max: 2,
+        }
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_sustained_rate() {
+        let rate = Rate::new(per_minute(60, 3));
+        let arrival = AtomicU64::new(0);
+        let at = |now_ns| rate.decide(&arrival, now_ns).map(|budget| budget.remaining);
+        assert_eq!([at(0), at(0), at(0)], [Ok(2), Ok(1), Ok(0)]);
+        assert_eq!(at(0), Err(Duration::from_secs(1)));
+        assert_eq!(at(SECOND_NS - 1), Err(Duration::from_nanos(1)));
+        assert_eq!(at(SECOND_NS), Ok(0));
+        assert_eq!(at(100 * SECOND_NS), Ok(2), "idle time fills the burst and no more");
+    }
+
+    #[test]
+    fn whoever_obeys_the_wait_is_let_in() {
+        let rate = Rate::new(per_minute(7, 2));
+        let arrival = AtomicU64::new(0);
+        let mut now_ns = 0;
+        for _ in 0..50 {
+            match rate.decide(&arrival, now_ns) {
+                Ok(_) => {}
+                Err(wait) => {
+                    now_ns += u64::try_from(wait.as_nanos()).unwrap();
+                    assert!(rate.decide(&arrival, now_ns).is_ok());
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn ordinary_messages_cannot_use_up_the_alarms_of_a_sender() {
+        let quota = Quota::new(&limits());
+        let sender = [1; 32];
+        let charge = |class| quota.charge_sender(class, &sender).is_ok();
+        assert_eq!([0; 4].map(|_| charge(Class::Ordinary)), [true, true, true, false]);
+        assert!(!charge(Class::Low));
+        assert_eq!([0; 3].map(|_| charge(Class::Alarm)), [true, true, false]);
+        assert!(quota.charge_sender(Class::Ordinary, &[2; 32]).is_ok(), "others are not touched");
+    }
+
+    #[tokio::test]
+    async fn the_lowest_class_is_turned_away_first_and_room_comes_back() {
+        let quota = Quota::new(&limits());
+        let fill = |class, permits: &mut Vec<_>| {
+            while let Ok(permit) = quota.enter(class) {
+                permits.push(permit);
+            }
+        };
+        let mut permits = Vec::new();
+        fill(Class::Low, &mut permits);
+        assert_eq!(permits.len(), 12);
+        fill(Class::Ordinary, &mut permits);
+        assert_eq!(permits.len(), 17);
+        fill(Class::Alarm, &mut permits);
+        assert_eq!(permits.len(), 20);
+        permits.clear();
+        assert!(quota.enter(Class::Low).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_senders_is_bounded() {
+        let quota = Quota::new(&limits());
+        for sender in 0..100 {
+            let _ = quota.charge_sender(Class::Ordinary, &[sender; 32]);
+        }
+        quota.sender.ordinary.1.run_pending_tasks();
+        assert!(quota.sender.ordinary.1.entry_count() <= 2);
+    }
+}
