@@ -51,6 +51,9 @@ pub struct Visit<'a> {
     body: Incoming,
 }
 
+/// How long the sender waits itself.
+const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("request-timeout-ms");
+
 /// A sender that meets our own limit comes back after this.
 const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
 
@@ -82,9 +85,10 @@ impl Doors {
         answer.into_response()
     }
 
-    /// Gives the time by which an answer must be out.
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.limits.request_timeout
+    /// Gives the time by which an answer must be out: the relay's own limit, or the sender's if sooner.
+    fn deadline(&self, sender_timeout: Option<Duration>) -> Instant {
+        let own = self.limits.request_timeout;
+        Instant::now() + sender_timeout.map_or(own, |timeout| timeout.min(own))
     }
 
     /// The resources, one line each.
@@ -169,6 +173,21 @@ impl Visit<'_> {
         match values.next() {
             None => Ok(first),
             Some(_) => Err(Refusal::of_field(Code::HeaderDuplicate, field)),
+        }
+    }
+
+    /// Gives the sender's own time limit.
+    /// Units: milliseconds, 1 to 10 digits, not 0.
+    /// Errors: `timeout_invalid`, `header_duplicate`.
+    fn timeout(&self) -> Result<Option<Duration>, Refusal> {
+        const NAME: &str = "Request-Timeout-Ms";
+        let Some(value) = self.header(&REQUEST_TIMEOUT_MS, NAME)? else { return Ok(None) };
+        let digits = value.to_str().ok().filter(|text| {
+            (1..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+        });
+        match digits.and_then(|text| text.parse().ok()) {
+            Some(timeout_ms @ 1_u64..) => Ok(Some(Duration::from_millis(timeout_ms))),
+            _ => Err(Refusal::of_field(Code::TimeoutInvalid, NAME)),
         }
     }
 

@@ -16,22 +16,24 @@
 //!
 //! | room | imports |
 //! | --- | --- |
-//! | serve | admin, authenticate, config, enrol, ingress, keys, metrics, pair, provider, relay, route, store |
+//! | serve | admin, authenticate, config, duplicates, enrol, feedback, ingress, keys, metrics, pair, provider, relay, route, store |
 //! | admin | ingress, relay |
-//! | ingress | config, enrol, metrics, relay, reply, store |
-//! | relay | authenticate, config, enrol, metrics, pair, provider, route, store |
+//! | ingress | authenticate, config, enrol, metrics, relay, reply, store |
+//! | relay | authenticate, config, duplicates, enrol, feedback, metrics, pair, provider, route, store |
 //! | authenticate | config |
 //! | enrol | authenticate, config, store |
 //! | pair | authenticate |
 //! | route | config, pair |
 //! | provider | config, route |
+//! | duplicates | config |
+//! | feedback | config |
 //! | metrics | provider, reply |
 //! | reply | |
 //! | store | config |
 //! | keys | config |
 //! | config | |
 //!
-//! `ingress` knows `enrol` and `store` only for the words that it parses into and answers with;
+//! `ingress` knows `authenticate`, `enrol` and `store` only for the words that it parses into and answers with;
 //! `metrics` knows `provider` only for the closed sets that connections are counted under.
 
 pub mod serve;

@@ -55,6 +55,10 @@ pub struct Metrics {
     pools: [Arc<PoolMetrics>; PushService::ALL.len()],
     token_renewals: IntCounterVec,
     credential_expiry: GaugeVec,
+    held: [IntCounter; PushService::ALL.len()],
+    mass_gone: BTreeMap<AppName, [IntGauge; PushService::ALL.len()]>,
+    /// Notifications that were not sent again, because they had been accepted.
+    pub duplicates: IntCounter,
     /// Connections of senders that are open.
     pub connections: IntGauge,
     /// Connections that were closed at once, because there were too many.
@@ -114,12 +118,33 @@ impl Metrics {
             &["app", "credential"],
         )?;
         registry.register(Box::new(credential_expiry.clone()))?;
+        let held = counters(
+            &registry,
+            "sns_held_total",
+            "Messages not sent because the push service had asked to wait.",
+            &["service"],
+        )?;
+        let held = PushService::ALL.map(|service| held.with_label_values(&[service.label()]));
+        let suspicion = IntGaugeVec::new(
+            Opts::new(
+                "sns_mass_gone_suspected",
+                "1 while a credential's \"gone\" answers are too many to be believed.",
+            ),
+            &["app", "service"],
+        )?;
+        registry.register(Box::new(suspicion.clone()))?;
+        let apps: Vec<&AppName> = apps.collect();
+        let gauges = |app: &AppName| {
+            PushService::ALL
+                .map(|service| suspicion.with_label_values(&[app.as_str(), service.label()]))
+        };
+        let mass_gone = apps.iter().map(|app| ((*app).clone(), gauges(app))).collect();
         let service_outcomes = |app: &AppName| {
             PushService::ALL
                 .map(|service| Outcomes::new(&outcomes, Some(app.clone()), vec![service.label()]))
         };
         Ok(Self {
-            apps: apps.map(|app| (app.clone(), service_outcomes(app))).collect(),
+            apps: apps.iter().map(|app| ((*app).clone(), service_outcomes(app))).collect(),
             answers: Door::ALL.map(|door| Outcomes::new(&answers, None, vec![door.label()])),
             own_part: Door::ALL.map(|door| own_part.with_label_values(&[door.label()])),
             push_service_part: PushService::ALL
@@ -132,6 +157,13 @@ impl Metrics {
                 &["service", "result"],
             )?,
             credential_expiry,
+            held,
+            mass_gone,
+            duplicates: counter(
+                &registry,
+                "sns_duplicates_total",
+                "Messages that were not sent again: accepted before, or told by their twin.",
+            )?,
             connections: gauge(&registry, "sns_connections", "Connections of senders.")?,
             connections_refused: counter(
                 &registry,
@@ -169,6 +201,18 @@ impl Metrics {
     /// Records the time that the push service took.
     pub fn push_service_part(&self, service: PushService, time: Duration) {
         self.push_service_part[service as usize].observe(time.as_secs_f64());
+    }
+
+    /// Counts a message that was not sent because its device or credential is held.
+    pub fn held(&self, service: PushService) {
+        self.held[service as usize].inc();
+    }
+
+    /// Shows whether an app's "gone" answers at a push service are disbelieved.
+    pub fn mass_gone(&self, app: &AppName, service: PushService, suspected: bool) {
+        if let Some(services) = self.mass_gone.get(app) {
+            services[service as usize].set(i64::from(suspected));
+        }
     }
 
     /// Gives the handles of a push service's connection pools.

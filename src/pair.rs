@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
 
 use crate::authenticate::Sender;
 use crate::outcome::{Code, Outcome, Refusal};
@@ -100,6 +101,17 @@ impl Device {
     /// Gives the app that was paired.
     pub const fn app(&self) -> &AppName {
         &self.inside.app
+    }
+
+    /// Gives what stands for the device in memory, where its address must not: a hash of app and address.
+    pub fn tag(&self) -> [u8; 32] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(self.inside.app.as_str().as_bytes());
+        context.update(&[0]);
+        context.update(self.inside.address.as_bytes());
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.finish().as_ref());
+        tag
     }
 
     /// Gives the device's address.

@@ -11,17 +11,20 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::authenticate::quota::{Budget, Permit, Quota};
 use crate::authenticate::{Authenticator, Sender};
 use crate::clock::Clock;
 use crate::config::App;
+use crate::duplicates::{Claim, Duplicates};
 use crate::enrol::{Application, Enroller};
+use crate::feedback::Feedback;
 use crate::metrics::{Door, Metrics};
 use crate::outcome::retry::{self, Decision};
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::pair::{Device, Paired, Pairer};
 use crate::provider::webpush::address::HostGuard;
 use crate::provider::{AnyProvider, Attempt, Provider as _};
-use crate::push::{Address, AppName, Environment, Push, PushService, SenderKey};
+use crate::push::{Address, AppName, Class, Environment, Push, PushService, SenderKey};
 use crate::route::{Route, Router};
 use crate::store::{NasIdentity, Store};
 
@@ -38,13 +41,25 @@ pub struct Relay {
     /// Device and push → route.
     pub router: Router,
     /// Route → outcome.
-    pub providers: HashMap<AppName, HashMap<Lane, AnyProvider>>,
+    pub carriers: HashMap<AppName, HashMap<Lane, Carrier>>,
+    /// How much may be sent.
+    pub quota: Quota,
+    /// What was sent before.
+    pub duplicates: Duplicates,
     /// Which Web Push endpoints may be paired.
     pub host_guard: HostGuard,
     /// NAS identities.
     pub store: Store,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// A provider, and what its answers have taught.
+pub struct Carrier {
+    /// Sends.
+    pub provider: AnyProvider,
+    /// Remembers.
+    pub feedback: Feedback,
 }
 
 /// One credential of an app: which provider carries a device's messages.
@@ -66,6 +81,8 @@ pub struct Settled {
     pub renewed_handle: Option<String>,
     /// The lifetime that the push service was given, in seconds.
     pub ttl_s: Option<u32>,
+    /// What the sender may still send.
+    pub budget: Option<Budget>,
 }
 
 /// One device of a notification, as the NAS door parsed it.
@@ -83,6 +100,14 @@ pub struct NewPairing {
     /// Bytes of the largest sealed body.
     pub body_bytes_max: usize,
 }
+
+/// A message that waited so long for its turn that nothing can come of it.
+const TOO_LATE: Outcome =
+    Outcome::NotNow { code: Code::Overloaded, retry_after: Duration::from_secs(2) };
+
+/// The first of two has not settled by the deadline of the second.
+const TWIN_UNDER_WAY: Outcome =
+    Outcome::NotNow { code: Code::TwinUnderWay, retry_after: Duration::from_secs(5) };
 
 // === impl Relay ===
 
@@ -201,7 +226,7 @@ impl Relay {
         self.enroller.rotate(&self.store, &nas, &new).await
     }
 
-    /// pair → route → send → settle, for a sender that is known.
+    /// admit → pair → route → send → settle, for a sender that is known.
     async fn carry(
         &self,
         door: Door,
@@ -212,27 +237,105 @@ impl Relay {
     ) -> Settled {
         let started = Instant::now();
         let now_unix_s = self.clock.unix_s();
+        let (_permit, budget) = match self.admit(sender, push.class, started, deadline) {
+            Ok(admitted) => admitted,
+            Err(outcome) => return Settled::new(outcome),
+        };
         let device = match self.pairer.open(handle, sender, now_unix_s) {
             Ok(device) => device,
-            Err(refusal) => return Settled::new(refusal.into()),
+            Err(refusal) => return Settled { budget, ..Settled::new(refusal.into()) },
         };
         let route = self.router.route(&device, push, now_unix_s);
         let ttl_s = route.as_ref().ok().map(Route::ttl_s);
         let (outcome, upstream) = match route {
-            Ok(route) => self.send(&device, &route, deadline).await,
+            Ok(route) => self.send_once(sender, &device, push, &route, deadline).await,
             Err(outcome) => (outcome, Duration::ZERO),
         };
         self.settle(door, &device, &outcome, started.elapsed().saturating_sub(upstream));
-        Settled { outcome, renewed_handle: self.pairer.renewed(&device, now_unix_s), ttl_s }
+        let renewed_handle = self.pairer.renewed(&device, now_unix_s);
+        Settled { outcome, renewed_handle, ttl_s, budget }
+    }
+
+    /// Lets a message in, or turns it away at once; what is too late is not started.
+    fn admit(
+        &self,
+        sender: &Sender,
+        class: Class,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<(Permit<'_>, Option<Budget>), Outcome> {
+        if now >= deadline {
+            return Err(TOO_LATE);
+        }
+        let permit = self.quota.enter(class)?;
+        let budget = self.quota.charge_sender(class, sender.thumbprint().as_bytes())?;
+        Ok((permit, Some(budget)))
+    }
+
+    /// Sends unless the device is held, or the same notification was accepted or is under way.
+    async fn send_once(
+        &self,
+        sender: &Sender,
+        device: &Device,
+        push: &Push,
+        route: &Route,
+        deadline: Instant,
+    ) -> (Outcome, Duration) {
+        let tag = device.tag();
+        if push.id.is_none() {
+            return self.send_held(device, &tag, push.class, route, deadline).await;
+        }
+        let sender = *sender.thumbprint().as_bytes();
+        match self.duplicates.claim(sender, route.message_id(), deadline).await {
+            Some(Claim::First(first)) => {
+                let sent = self.send_held(device, &tag, push.class, route, deadline).await;
+                first.settle(&sent.0);
+                sent
+            }
+            Some(Claim::Twin(outcome)) => {
+                self.metrics.duplicates.inc();
+                (outcome, Duration::ZERO)
+            }
+            None => (TWIN_UNDER_WAY, Duration::ZERO),
+        }
+    }
+
+    /// Sends unless the device's rate is used up, or the push service has asked us to wait.
+    async fn send_held(
+        &self,
+        device: &Device,
+        tag: &[u8; 32],
+        class: Class,
+        route: &Route,
+        deadline: Instant,
+    ) -> (Outcome, Duration) {
+        let lane = Lane::of(device.address());
+        let Some(carrier) = self.carriers.get(device.app()).and_then(|app| app.get(&lane)) else {
+            return (Outcome::Misconfigured { code: Code::CredentialUnavailable }, Duration::ZERO);
+        };
+        if let Err(outcome) = self.quota.charge_device(class, tag) {
+            return (outcome, Duration::ZERO);
+        }
+        if let Some(held) = carrier.feedback.hold(tag, Instant::now()) {
+            self.metrics.held(device.address().service());
+            return (held, Duration::ZERO);
+        }
+        let (outcome, upstream) = self.send(device, &carrier.provider, route, deadline).await;
+        let outcome = carrier.feedback.learn(tag, outcome, Instant::now());
+        let suspicious = carrier.feedback.is_suspicious();
+        self.metrics.mass_gone(device.app(), device.address().service(), suspicious);
+        (outcome, upstream)
     }
 
     /// Sends, and sends once more where that certainly does no harm.
     /// Gives the outcome and the push service's part of the time.
-    async fn send(&self, device: &Device, route: &Route, deadline: Instant) -> (Outcome, Duration) {
-        let lane = Lane::of(device.address());
-        let Some(provider) = self.providers.get(device.app()).and_then(|app| app.get(&lane)) else {
-            return (Outcome::Misconfigured { code: Code::CredentialUnavailable }, Duration::ZERO);
-        };
+    async fn send(
+        &self,
+        device: &Device,
+        provider: &AnyProvider,
+        route: &Route,
+        deadline: Instant,
+    ) -> (Outcome, Duration) {
         let mut upstream = Duration::ZERO;
         let mut number = 0;
         loop {
@@ -292,6 +395,6 @@ impl Lane {
 
 impl Settled {
     const fn new(outcome: Outcome) -> Self {
-        Self { outcome, renewed_handle: None, ttl_s: None }
+        Self { outcome, renewed_handle: None, ttl_s: None, budget: None }
     }
 }

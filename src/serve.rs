@@ -21,8 +21,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::admin::Admin;
 use crate::authenticate::Authenticator;
+use crate::authenticate::quota::Quota;
 use crate::clock::Clock;
 use crate::config::{Config, ServerTls, files};
+use crate::duplicates::Duplicates;
 use crate::enrol::Enroller;
 use crate::ingress::Doors;
 use crate::keys::{HandleKeys, KeysError, SerialPepper};
@@ -165,7 +167,7 @@ impl Drop for Running {
 fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, ServeError> {
     let pepper = SerialPepper::load(&config.keys.directory)?;
     let ring = load_ring(&config.keys.directory)?;
-    let (providers, host_guard) = providers::build(config, &clock, &metrics)?;
+    let (carriers, host_guard) = providers::build(config, &clock, &metrics)?;
     Ok(Relay {
         authenticator: Authenticator::new(
             &config.authenticate,
@@ -174,7 +176,9 @@ fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, 
         enroller: Enroller::new(config.enrolment, pepper.expose()),
         pairer: Pairer::new(ring, config.pairing.handle_lifetime),
         router: Router::new(&config.apps, &collapse_secret(pepper.expose())),
-        providers,
+        carriers,
+        quota: Quota::new(&config.limits),
+        duplicates: Duplicates::new(&config.duplicates),
         host_guard,
         store: Store::open(&config.store)?,
         metrics,

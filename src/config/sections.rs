@@ -10,7 +10,8 @@ use super::reader::Reader;
 use super::url::{parse_host, parse_port};
 use super::{
     Admin, Apns, Authenticate, Duplicates, Enrolment, EnrolmentPolicy, Fcm, Feedback, Keys, Limits,
-    Log, Pairing, PublicUrl, Rate, RatePair, Server, ServerTls, ServiceUrl, Store, Upstream, WebPush,
+    Log, Pairing, PublicUrl, Rate, RatePair, Server, ServerTls, ServiceUrl, Store, Upstream,
+    WebPush,
 };
 
 const SECONDS_PER_DAY: u64 = 86400;

@@ -1,5 +1,7 @@
 //! From an outcome's row to HTTP: status, problem details, headers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -10,6 +12,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::wire::Problem;
+use crate::authenticate::quota::Budget;
 use crate::clock;
 use crate::outcome::{Code, Outcome};
 use crate::relay::Settled;
@@ -17,6 +20,9 @@ use crate::reply;
 
 /// The header that carries a fresh handle on the application door.
 pub const RENEWED_HANDLE: HeaderName = HeaderName::from_static("sns-renewed-handle");
+
+/// What the sender may still send.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// RFC 8030 §5.2: the lifetime that was taken.
 const TTL: HeaderName = HeaderName::from_static("ttl");
@@ -61,9 +67,9 @@ impl Answer {
     /// Answers a push: 201 with the message's resource, or a problem.
     /// Source: RFC 8030 §5 and §5.2.
     pub fn settled(settled: Settled, public_origin: &str, ttl_asked_s: u32) -> Self {
-        let Settled { outcome, renewed_handle, ttl_s } = settled;
+        let Settled { outcome, renewed_handle, ttl_s, budget } = settled;
         let Outcome::Accepted { provider_message_id } = &outcome else {
-            return Self::problem_with(&outcome, renewed_handle);
+            return Self::problem_with(&outcome, renewed_handle).with_budget(budget);
         };
         let mut answer = Self::empty(StatusCode::CREATED);
         let headers = answer.response.headers_mut();
@@ -75,7 +81,21 @@ impl Answer {
             headers.insert(TTL, HeaderValue::from(ttl_s.min(ttl_asked_s)));
         }
         insert_renewed(headers, renewed_handle);
-        answer
+        answer.with_budget(budget)
+    }
+
+    /// Tells the sender what it may still send.
+    /// Shape: `"sender";r=<messages>;t=<seconds until all of the budget is back>`.
+    /// Source: draft-ietf-httpapi-ratelimit-headers.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Option<Budget>) -> Self {
+        if let Some(Budget { remaining, reset }) = budget
+            && let Ok(value) =
+                HeaderValue::try_from(format!(r#""sender";r={remaining};t={}"#, whole_s(reset)))
+        {
+            self.response.headers_mut().insert(RATE_LIMIT, value);
+        }
+        self
     }
 
     /// Lets any web page read the answer.
@@ -154,11 +174,13 @@ pub fn field(outcome: &Outcome) -> Option<String> {
 /// Gives the whole seconds to wait at least, rounded up.
 pub fn retry_after_s(outcome: &Outcome) -> Option<u64> {
     match outcome {
-        Outcome::NotNow { retry_after, .. } => {
-            Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
-        }
+        Outcome::NotNow { retry_after, .. } => Some(whole_s(*retry_after).max(1)),
         _ => None,
     }
+}
+
+const fn whole_s(time: Duration) -> u64 {
+    time.as_secs() + (time.subsec_nanos() > 0) as u64
 }
 
 /// Gives when the push service saw the device die, as RFC 3339.

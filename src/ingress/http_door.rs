@@ -16,8 +16,8 @@ use crate::clock;
 use crate::enrol::Application;
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::push::{
-    Address, AppName, BASE64URL, Content, Environment, MessageId, Plain, Push, PushService, Sealed,
-    SenderKey, Topic, Ttl, Urgency,
+    Address, AppName, BASE64URL, Class, Content, Environment, MessageId, Plain, Push, PushService,
+    Sealed, SenderKey, Topic, Ttl, Urgency,
 };
 use crate::relay::{Settled, Target};
 use crate::reply;
@@ -135,13 +135,15 @@ pub(super) fn app(visit: &Visit<'_>, name: &str) -> Result<Answer, Outcome> {
 )]
 pub(super) async fn notify(visit: Visit<'_>) -> Result<Answer, Outcome> {
     let authorization = visit.authorization()?.map(<[u8]>::to_vec);
+    let timeout = visit.timeout()?;
     let doors = visit.doors;
     let request: NotifyRequest = visit.json().await?;
     let targets = targets(request, doors.limits.targets_max)?;
-    let deadline = doors.deadline();
+    let deadline = doors.deadline(timeout);
     let results = doors.relay.notify(authorization.as_deref(), targets, deadline).await?;
+    let budget = results.iter().rev().find_map(|settled| settled.budget);
     let results = results.into_iter().map(target_result).collect();
-    Ok(Answer::json(StatusCode::OK, &NotifyAnswer { results }))
+    Ok(Answer::json(StatusCode::OK, &NotifyAnswer { results }).with_budget(budget))
 }
 
 fn address(request: &PairRequest) -> Result<Address, Refusal> {
@@ -177,17 +179,17 @@ fn targets(request: NotifyRequest, targets_max: usize) -> Result<Vec<Target>, Re
     }
     let id = Some(MessageId::parse(&request.id)?);
     let topic = request.collapse_key.as_deref().map(Topic::parse_collapse_key).transpose()?;
-    let urgency = match request.level {
-        Level::Info => Urgency::Low,
-        Level::Warn => Urgency::Normal,
-        Level::Error => Urgency::High,
+    let (urgency, class) = match request.level {
+        Level::Info => (Urgency::Low, Class::Low),
+        Level::Warn => (Urgency::Normal, Class::Ordinary),
+        Level::Error => (Urgency::High, Class::Alarm),
     };
     let ttl = Ttl::from_s(request.ttl_s);
     let sound = request.sound.unwrap_or(true);
     let plain = request.content.map(plain);
     let target = |(index, target): (usize, wire::Target)| {
         let push = content(target.sealed.as_deref(), plain.as_ref())
-            .map(|content| Push { id, ttl, urgency, topic: topic.clone(), sound, content })
+            .map(|content| Push { id, ttl, urgency, class, topic: topic.clone(), sound, content })
             .map_err(|refusal| refusal.within(&format!("targets[{index}]")));
         Target { handle: target.handle, push }
     };

@@ -8,7 +8,7 @@ use http::{HeaderName, header};
 use super::answer::Answer;
 use super::{Visit, body};
 use crate::outcome::{Code, Outcome, Refusal};
-use crate::push::{Content, Push, Sealed, Topic, Ttl, Urgency};
+use crate::push::{Class, Content, Push, Sealed, Topic, Ttl, Urgency};
 
 const TTL: HeaderName = HeaderName::from_static("ttl");
 const URGENCY: HeaderName = HeaderName::from_static("urgency");
@@ -25,6 +25,7 @@ const TOPIC: HeaderName = HeaderName::from_static("topic");
         ("Urgency" = Option<String>, Header, description = "very-low, low, normal or high."),
         ("Topic" = Option<String>, Header, description = "1 to 32 characters of base64url."),
         ("Content-Encoding" = String, Header, description = "aes128gcm"),
+        ("Request-Timeout-Ms" = Option<u64>, Header, description = "The sender's own deadline."),
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
@@ -51,13 +52,15 @@ pub(super) async fn push(visit: Visit<'_>, handle: &str) -> Result<Answer, Outco
     if encoding != Some("aes128gcm") {
         return Err(Refusal::of_field(Code::ContentEncodingInvalid, "Content-Encoding").into());
     }
+    let timeout = visit.timeout()?;
     let authorization = visit.authorization()?.map(<[u8]>::to_vec);
     let doors = visit.doors;
     let bytes_max = Sealed::BODY_BYTES_MAX;
     let body = body::read(visit.body, bytes_max, doors.limits.body_timeout).await;
     let content = Content::Sealed(Sealed::parse(body.map_err(content_too_large)?)?);
-    let push = Push { id: None, ttl, urgency, topic, sound: true, content };
-    let deadline = doors.deadline();
+    let class = Class::of(urgency);
+    let push = Push { id: None, ttl, urgency, class, topic, sound: true, content };
+    let deadline = doors.deadline(timeout);
     let settled = doors.relay.push(authorization.as_deref(), handle, &push, deadline).await;
     Ok(Answer::settled(settled, &doors.limits.public_url.origin, ttl.as_s()))
 }

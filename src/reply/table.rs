@@ -80,9 +80,10 @@ pub(super) const fn row(code: Code) -> Row {
         Code::Overloaded => not_now(503, "the relay has too many requests in work"),
         Code::SenderRateExceeded => not_now(429, "this sender's rate is used up"),
         Code::DeviceRateExceeded => not_now(429, "the rate of messages to this device is used up"),
-        Code::TwinUnderWay => {
-            not_now(503, "the same notification to this device is under way; its fate is not known yet")
-        }
+        Code::TwinUnderWay => not_now(
+            503,
+            "the same notification to this device is under way; its fate is not known yet",
+        ),
         Code::Draining => not_now(503, "the relay is shutting down"),
         Code::StoreUnavailable => not_now(503, "the identity store does not answer"),
         Code::PushServiceBusy => {

@@ -215,7 +215,7 @@ fn push_fields(text: &mut String, fields: &FcmFields<'_>, push: &Push) {
 mod tests {
     use super::*;
     use crate::config::{ApnsCredential, Secret};
-    use crate::push::{Content, Ttl};
+    use crate::push::{Class, Content, Ttl};
 
     fn app(title_loc_key: Option<&str>, time_sensitive: bool) -> AppApns {
         AppApns {
@@ -238,7 +238,15 @@ mod tests {
 
     fn push(urgency: Urgency, sound: bool) -> Push {
         let content = Content::Sealed(sealed(200));
-        Push { id: None, ttl: Ttl::from_s(60), urgency, topic: None, sound, content }
+        Push {
+            id: None,
+            ttl: Ttl::from_s(60),
+            urgency,
+            class: Class::of(urgency),
+            topic: None,
+            sound,
+            content,
+        }
     }
 
     fn parsed(body: &Bytes) -> Value {

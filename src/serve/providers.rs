@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::ServeError;
 use crate::clock::Clock;
 use crate::config::{ApnsCredential, AppApns, Config, files};
+use crate::feedback::Feedback;
 use crate::metrics::Metrics;
 use crate::provider::apns::{self, Apns};
 use crate::provider::fcm::{self, Fcm};
@@ -15,9 +16,9 @@ use crate::provider::webpush::address::HostGuard;
 use crate::provider::webpush::{WebPush, WebPushPools};
 use crate::provider::{self, AnyProvider, Dialling, SetupError};
 use crate::push::{AppName, Environment, PushService};
-use crate::relay::Lane;
+use crate::relay::{Carrier, Lane};
 
-type Providers = HashMap<AppName, HashMap<Lane, AnyProvider>>;
+type Carriers = HashMap<AppName, HashMap<Lane, Carrier>>;
 
 /// Makes one provider for each app and lane; nothing is dialled yet.
 /// Errors: [`ServeError::Provider`] with the section of the configuration.
@@ -25,8 +26,9 @@ pub(super) fn build(
     config: &Config,
     clock: &Clock,
     metrics: &Metrics,
-) -> Result<(Providers, HostGuard), ServeError> {
-    let mut providers = Providers::new();
+) -> Result<(Carriers, HostGuard), ServeError> {
+    let carrier = |provider| Carrier { provider, feedback: Feedback::new(&config.feedback) };
+    let mut carriers = Carriers::new();
     let dialling = |service, ca_file: Option<&Path>, key| {
         let roots = Roots::load(ca_file).map_err(|error| at(key)(error.into()))?;
         let limits = provider::limits(&config.upstream);
@@ -40,7 +42,7 @@ pub(super) fn build(
     let pools = Arc::new(pools);
     let mut apns_tokens = ApnsTokens { sources: HashMap::new(), clock, metrics };
     for (name, app) in &config.apps {
-        let lanes = providers.entry(name.clone()).or_default();
+        let lanes = carriers.entry(name.clone()).or_default();
         let fault = |service: &str| at(format!("apps.{name}.{service}"));
         if let Some(app) = &app.apns {
             if let ApnsCredential::Certificate { pem } = &app.credential
@@ -56,7 +58,7 @@ pub(super) fn build(
                 let credential = apns_tokens.credential(app).map_err(fault("apns"))?;
                 let apns =
                     Apns::new(&app.topic, credential, url, &to_apns).map_err(fault("apns"))?;
-                lanes.insert(Lane::Apns(environment), AnyProvider::Apns(apns));
+                lanes.insert(Lane::Apns(environment), carrier(AnyProvider::Apns(apns)));
             }
         }
         if let Some(app) = &app.fcm {
@@ -65,17 +67,17 @@ pub(super) fn build(
                 .map_err(fault("fcm"))?;
             let fcm = Fcm::new(app, &config.fcm.base_url, tokens, &to_fcm, clock.clone())
                 .map_err(fault("fcm"))?;
-            lanes.insert(Lane::Fcm, AnyProvider::Fcm(fcm));
+            lanes.insert(Lane::Fcm, carrier(AnyProvider::Fcm(fcm)));
         }
         if let Some(app) = &app.webpush {
             let renewals = metrics.renewals(PushService::WebPush);
             let webpush = WebPush::new(app, Arc::clone(&pools), clock.clone(), renewals)
                 .map_err(fault("webpush"))?;
-            lanes.insert(Lane::WebPush, AnyProvider::WebPush(webpush));
+            lanes.insert(Lane::WebPush, carrier(AnyProvider::WebPush(webpush)));
         }
     }
     let guard = HostGuard::new(&config.webpush.allow_hosts, &config.webpush.danger_allow_origins);
-    Ok((providers, guard))
+    Ok((carriers, guard))
 }
 
 /// One token source for each (team, key): Apple counts renewals per key, whatever app they are for.

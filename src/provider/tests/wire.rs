@@ -19,7 +19,7 @@ use crate::pair::Pairer;
 use crate::pair::seal::{Ring, RingKey};
 use crate::provider::jwt::Es256Key;
 use crate::provider::jwt::tests::{p256_pem, rsa_pem, verify_es256};
-use crate::push::{Address, AppName, Content, Environment, MessageId, Push, Sealed, Topic};
+use crate::push::{Address, AppName, Class, Content, Environment, MessageId, Push, Sealed, Topic};
 use crate::push::{Ttl, Urgency};
 use crate::route::Router;
 
@@ -141,6 +141,7 @@ impl House {
             id: Some(MessageId::random()),
             ttl: Ttl::from_s(60),
             urgency: Urgency::Low,
+            class: Class::Low,
             topic: Some(Topic::parse_header("word").unwrap()),
             sound: true,
             content: Content::Sealed(Sealed::parse(body.into()).ok().unwrap()),
