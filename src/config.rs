@@ -87,6 +87,10 @@ pub struct Server {
     pub connections_max: usize,
     /// Requests at once on one HTTP/2 connection.
     pub streams_per_connection_max: u32,
+    /// Requests of one connection, after which it is closed so that balancers spread the load anew.
+    pub requests_per_connection_max: u64,
+    /// An HTTP/2 connection without requests is closed after this.
+    pub idle_timeout: Duration,
     /// Bytes of one request's headers.
     pub header_bytes_max: u32,
     /// From the first byte of a connection or request to the end of its headers; also the TLS

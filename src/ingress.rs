@@ -4,8 +4,11 @@
 //! translates: bytes become the corridor's words, an outcome's row becomes a status and a body.
 //! It decides nothing about a message, and nothing that a sender sent is written to a log.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,7 +83,12 @@ impl Doors {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let visit = Visit { doors: self, headers: &head.headers, body };
-        let (door, answer) = self.route(&head.method, head.uri.path(), visit).await;
+        let routed = caught(self.route(&head.method, head.uri.path(), visit)).await;
+        let (door, answer) = routed.unwrap_or_else(|Panicked| {
+            self.relay.metrics.panics.inc();
+            let fault = Outcome::Misconfigured { code: Code::InternalFault };
+            (door_of(head.uri.path()), Answer::problem(&fault))
+        });
         self.relay.metrics.answered(door, answer.code());
         answer.into_response()
     }
@@ -120,6 +128,22 @@ impl Doors {
         let cross_origin = matches!(door, Door::Pairings | Door::App);
         (door, if cross_origin { answer.for_any_origin() } else { answer })
     }
+}
+
+/// A request's handling panicked; the panic is counted and goes no further.
+struct Panicked;
+
+/// Runs a future, and ends it where it panics. What it borrowed is not looked at again.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+    tokio::pin!(future);
+    poll_fn(|context| {
+        let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
+        match catch_unwind(poll) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    })
+    .await
 }
 
 fn door_of(path: &str) -> Door {

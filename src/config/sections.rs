@@ -24,6 +24,9 @@ pub(super) fn server(r: &mut Reader) -> Option<Server> {
     let public_url = r.parsed("server.public_url", PublicUrl::parse, public_url);
     let connections_max = r.integer("server.connections_max", 1..=1_000_000);
     let streams_per_connection_max = r.integer("server.streams_per_connection_max", 1..=10_000);
+    let requests_per_connection_max =
+        r.integer("server.requests_per_connection_max", 1..=1_000_000_000);
+    let idle_timeout = r.seconds("server.idle_timeout_s", 1..=SECONDS_PER_DAY);
     // hyper keeps no smaller buffer than 8192 for HTTP/1.1.
     let header_bytes_max = r.integer("server.header_bytes_max", 8192..=1_048_576);
     let header_timeout = r.milliseconds("server.header_timeout_ms", 100..=600_000);
@@ -40,6 +43,8 @@ pub(super) fn server(r: &mut Reader) -> Option<Server> {
         tls,
         connections_max: connections_max?,
         streams_per_connection_max: streams_per_connection_max?,
+        requests_per_connection_max: requests_per_connection_max?,
+        idle_timeout: idle_timeout?,
         header_bytes_max: header_bytes_max?,
         header_timeout: header_timeout?,
         body_bytes_max: body_bytes_max?,

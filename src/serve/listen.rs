@@ -4,8 +4,8 @@
 //! close their connection and HTTP/2 peers get GOAWAY (RFC 9113 §6.8).
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Request;
@@ -13,11 +13,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::{self, Instant};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config;
@@ -48,6 +47,8 @@ pub(super) struct Port {
     places: Arc<Semaphore>,
     protocol: Builder<TokioExecutor>,
     begin_timeout: Duration,
+    idle_timeout: Duration,
+    requests_max: u64,
 }
 
 // === impl Port ===
@@ -83,6 +84,8 @@ impl Port {
             places: Arc::new(Semaphore::new(limits.connections_max)),
             protocol,
             begin_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+            requests_max: limits.requests_per_connection_max,
         }
     }
 
@@ -93,24 +96,30 @@ impl Port {
         mut stop: watch::Receiver<bool>,
         grace: Duration,
     ) {
-        let graceful = GracefulShutdown::new();
+        // Nothing is ever sent: the channel ends when the last connection has.
+        let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match accepted {
-                Ok((stream, _)) => self.admit(stream, graceful.watcher()),
+                Ok((stream, _)) => self.admit(stream, stop.clone(), open.clone()),
                 Err(_) => time::sleep(ACCEPT_PAUSE).await,
             }
         }
-        drop(listener);
-        if time::timeout(grace, graceful.shutdown()).await.is_err() {
+        drop((listener, open));
+        if time::timeout(grace, all_closed.recv()).await.is_err() {
             tracing::warn!("requests were still in work at the end of the drain");
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, watcher: Watcher) {
+    fn admit(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        stop: watch::Receiver<bool>,
+        open: mpsc::Sender<Infallible>,
+    ) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             self.metrics.connections_refused.inc();
             return;
@@ -118,45 +127,120 @@ impl Port {
         let port = Arc::clone(self);
         tokio::spawn(async move {
             port.metrics.connections.inc();
-            port.converse(stream, place, watcher).await;
+            port.converse(stream, stop).await;
             port.metrics.connections.dec();
+            drop((place, open));
         });
     }
 
-    async fn converse(&self, stream: TcpStream, _place: OwnedSemaphorePermit, watcher: Watcher) {
+    async fn converse(&self, stream: TcpStream, stop: watch::Receiver<bool>) {
         // Answers are small; Nagle's algorithm would hold the second of two back.
         if stream.set_nodelay(true).is_err() {
             return;
         }
         match &self.tls {
-            None => self.answer(stream, watcher).await,
+            None => self.answer(stream, stop).await,
             Some(tls) => {
                 let handshake = time::timeout(self.begin_timeout, tls.accept(stream)).await;
                 // A peer that does not finish its handshake is no event worth a line.
                 if let Ok(Ok(stream)) = handshake {
-                    self.answer(stream, watcher).await;
+                    self.answer(stream, stop).await;
                 }
             }
         }
     }
 
-    async fn answer<S>(&self, stream: S, watcher: Watcher)
+    /// Answers a connection's requests until it has had its number, is idle too long, or we stop.
+    async fn answer<S>(&self, stream: S, mut stop: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let begun = Arc::new(AtomicBool::new(false));
+        let life = Arc::new(Life::new(self.requests_max));
         let service = service_fn(|request: Request<Incoming>| {
-            begun.store(true, Ordering::Relaxed);
+            let visit = life.enter();
             let doors = Arc::clone(&self.doors);
-            async move { Ok::<_, Infallible>(doors.handle(request).await) }
+            async move {
+                let _visit = visit;
+                Ok::<_, Infallible>(doors.handle(request).await)
+            }
         });
         let connection = self.protocol.serve_connection(TokioIo::new(stream), service);
-        let connection = watcher.watch(connection);
         tokio::pin!(connection);
-        let first = time::timeout(self.begin_timeout, &mut connection).await;
-        // hyper waits for ever for the bytes that tell HTTP/1.1 from HTTP/2.
-        if first.is_err() && begun.load(Ordering::Relaxed) {
-            let _ended_by_the_peer = connection.await;
+        let mut look_at = Instant::now() + self.begin_timeout;
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                _ended = connection.as_mut() => return,
+                () = life.worn_out.notified(), if !leaving => leaving = true,
+                _ = stop.wait_for(|stop| *stop), if !leaving => leaving = true,
+                () = time::sleep_until(look_at) => match life.idle_since() {
+                    // hyper waits for ever for the bytes that tell HTTP/1.1 from HTTP/2.
+                    None if !life.has_begun() => return,
+                    None => look_at = Instant::now() + self.idle_timeout,
+                    Some(since) if since + self.idle_timeout > Instant::now() => {
+                        look_at = since + self.idle_timeout;
+                    }
+                    Some(_) if leaving => return,
+                    Some(_) => {
+                        leaving = true;
+                        look_at = Instant::now() + self.begin_timeout;
+                    }
+                },
+            }
+            if leaving {
+                connection.as_mut().graceful_shutdown();
+            }
         }
+    }
+}
+
+/// What a connection has been through: told apart from the protocol, which does not show it.
+struct Life {
+    requests: AtomicU64,
+    requests_max: u64,
+    in_work: AtomicU64,
+    idle_since: Mutex<Instant>,
+    worn_out: Notify,
+}
+
+/// A request of a connection, while it is in work.
+struct InWork(Arc<Life>);
+
+impl Life {
+    fn new(requests_max: u64) -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            requests_max,
+            in_work: AtomicU64::new(0),
+            idle_since: Mutex::new(Instant::now()),
+            worn_out: Notify::new(),
+        }
+    }
+
+    fn enter(self: &Arc<Self>) -> InWork {
+        self.in_work.fetch_add(1, Ordering::Relaxed);
+        if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == self.requests_max {
+            self.worn_out.notify_one();
+        }
+        InWork(Arc::clone(self))
+    }
+
+    fn has_begun(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+
+    /// Gives since when the connection has had no request, unless it has one now or never had any.
+    fn idle_since(&self) -> Option<Instant> {
+        let busy = self.in_work.load(Ordering::Relaxed) > 0;
+        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        (!busy && self.has_begun()).then_some(since)
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        self.0.in_work.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sns_loadtest::device::{Device, DeviceKind};
 use sns_loadtest::stage::{APP, Stage};
@@ -20,6 +20,7 @@ pub(crate) struct House {
     pub(crate) url: String,
     pub(crate) admin_url: String,
     ahead_ms: Arc<AtomicU64>,
+    broken_clock: Arc<AtomicBool>,
     running: Option<Running>,
 }
 
@@ -45,16 +46,26 @@ impl House {
         let ahead_ms = Arc::new(AtomicU64::new(0));
         let ahead = Arc::clone(&ahead_ms);
         let system = Clock::system();
-        let clock = Clock::from_fn(move || system.unix_ms() + ahead.load(Ordering::Relaxed));
+        let broken_clock = Arc::new(AtomicBool::new(false));
+        let broken = Arc::clone(&broken_clock);
+        let clock = Clock::from_fn(move || {
+            assert!(!broken.load(Ordering::Relaxed), "the clock is broken, as the test wants it");
+            system.unix_ms() + ahead.load(Ordering::Relaxed)
+        });
         let running = serve::start(config, clock).await.unwrap();
         let admin_url = format!("http://{}", running.admin_address);
         let client = RelayClient::new(&url, None).unwrap();
-        Self { stage, client, url, admin_url, ahead_ms, running: Some(running) }
+        Self { stage, client, url, admin_url, ahead_ms, broken_clock, running: Some(running) }
     }
 
     /// Sets the relay's clock forward.
     pub(crate) fn pass_time(&self, seconds: u64) {
         self.ahead_ms.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+
+    /// Makes every request that asks for the time panic, or no longer.
+    pub(crate) fn break_clock(&self, broken: bool) {
+        self.broken_clock.store(broken, Ordering::Relaxed);
     }
 
     /// Stops the relay as SIGTERM does.
