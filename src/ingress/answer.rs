@@ -177,7 +177,9 @@ fn insert_renewed(headers: &mut http::HeaderMap, renewed_handle: Option<String>)
     }
 }
 
-/// FCM's ids are paths and Web Push's are URLs.
+/// FCM's ids are paths and Web Push's are URLs; what is no segment of a path gives none.
+/// Source: RFC 3986 §3.3 (`pchar`).
 fn last_segment(id: &str) -> &str {
-    id.rsplit('/').next().unwrap_or_default()
+    let pchar = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@".contains(&byte);
+    id.rsplit('/').next().filter(|id| id.bytes().all(pchar)).unwrap_or_default()
 }
