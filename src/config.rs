@@ -232,6 +232,8 @@ pub struct Rate {
 /// Section `feedback`.
 #[derive(Debug, Clone)]
 pub struct Feedback {
+    /// Longest time that a device or credential is left alone; zero leaves none alone.
+    pub hold_max: Duration,
     /// Throttled devices that are remembered, for each app and push service.
     pub device_holds_max: u64,
     /// Devices that may be reported gone within ten minutes, whatever their share.

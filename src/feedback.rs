@@ -5,6 +5,7 @@
 //! throttled is left alone as a whole; and a sudden mass of dead devices is not believed, because a wrong
 //! environment or key looks just like that (design §2, promise 5). Bounded memory; everything is forgotten.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use moka::Expiry;
@@ -22,7 +23,8 @@ use guard::Guard;
 /// What was learnt of one credential: an app's lane at a push service.
 pub struct Feedback {
     devices: Cache<[u8; 32], Hold>,
-    credential: std::sync::Mutex<Option<Hold>>,
+    credential: Mutex<Option<Hold>>,
+    hold_max: Duration,
     guard: Guard,
 }
 
@@ -51,7 +53,8 @@ impl Feedback {
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(UntilItsTime)
             .build();
-        Self { devices, credential: std::sync::Mutex::default(), guard: Guard::new(config) }
+        let guard = Guard::new(config);
+        Self { devices, credential: Mutex::default(), hold_max: config.hold_max, guard }
     }
 
     /// Gives the hold that a device or its credential is under, as an outcome.
@@ -65,7 +68,7 @@ impl Feedback {
     /// Learns from an outcome, and gives it back as it is to be told: "gone" only where it is credible.
     pub fn learn(&self, device: &[u8; 32], outcome: Outcome, now: Instant) -> Outcome {
         if let Outcome::NotNow { code, retry_after } = &outcome {
-            let hold = Hold { code: *code, until: now + *retry_after };
+            let hold = Hold { code: *code, until: now + (*retry_after).min(self.hold_max) };
             match scope(*code) {
                 Scope::Device => self.devices.insert(*device, hold),
                 Scope::Credential => *self.lock() = Some(hold),
@@ -80,8 +83,8 @@ impl Feedback {
         self.guard.is_suspicious()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Hold>> {
-        self.credential.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Hold>> {
+        self.credential.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,6 +131,7 @@ mod tests {
 
     fn feedback() -> Feedback {
         Feedback::new(&config::Feedback {
+            hold_max: Duration::from_secs(3600),
             device_holds_max: 10,
             gone_burst_max: 20,
             gone_share_percent_max: 50,

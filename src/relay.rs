@@ -243,7 +243,7 @@ impl Relay {
         };
         let device = match self.pairer.open(handle, sender, now_unix_s) {
             Ok(device) => device,
-            Err(refusal) => return Settled { budget, ..Settled::new(refusal.into()) },
+            Err(refusal) => return Settled::new(refusal.into()),
         };
         let route = self.router.route(&device, push, now_unix_s);
         let ttl_s = route.as_ref().ok().map(Route::ttl_s);

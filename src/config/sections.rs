@@ -167,10 +167,12 @@ fn rate_pair(r: &mut Reader, whose: &str) -> Option<RatePair> {
 }
 
 pub(super) fn feedback(r: &mut Reader) -> Option<Feedback> {
+    let hold_max = r.seconds("feedback.hold_s_max", 0..=SECONDS_PER_DAY);
     let device_holds_max = r.integer("feedback.device_holds_max", 1..=10_000_000);
     let gone_burst_max = r.integer("feedback.gone_burst_max", 1..=1_000_000);
     let gone_share_percent_max = r.integer("feedback.gone_share_percent_max", 1..=99);
     Some(Feedback {
+        hold_max: hold_max?,
         device_holds_max: device_holds_max?,
         gone_burst_max: gone_burst_max?,
         gone_share_percent_max: gone_share_percent_max?,

@@ -115,6 +115,7 @@ mod tests {
 
     fn guard() -> Guard {
         Guard::new(&config::Feedback {
+            hold_max: Duration::from_secs(3600),
             device_holds_max: 10,
             gone_burst_max: 20,
             gone_share_percent_max: 50,
@@ -178,7 +179,7 @@ mod tests {
     fn what_is_older_than_the_window_is_forgotten() {
         let guard = guard();
         let now = Instant::now();
-        (0..30).for_each(|_| drop(told(&guard, Code::FcmUnregistered, now)));
+        (0..30).for_each(|_| drop(guard.review(gone(Code::FcmUnregistered), now)));
         let later = now + PART * 9;
         assert_eq!(told(&guard, Code::FcmUnregistered, later), Code::MassGoneSuspected);
         let much_later = now + PART * 25;
