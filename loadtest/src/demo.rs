@@ -101,7 +101,8 @@ pub async fn run(keep: bool, out: &mut (impl Write + Send)) -> Result<bool, Demo
     let played = match played {
         Ok((cast, good)) if keep => tokio::select! {
             error = encore::play(&stage, &mut relay, &cast, out) => Err(error),
-            () = stop.asked() => Ok(good),
+            // The terminal has written its ^C into the line.
+            () = stop.asked() => writeln!(out).map(|()| good).map_err(DemoError::from),
         },
         played => played.map(|(_, good)| good),
     };
