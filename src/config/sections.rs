@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::url::{parse_host, parse_port};
 use super::{
     Admin, Apns, Authenticate, Enrolment, EnrolmentPolicy, Fcm, Keys, Log, Pairing, PublicUrl,
-    Server, ServerTls, ServiceUrl, Store, Upstream, WebPush,
+    Server, ServerTls, ServiceUrl, Store, WebPush,
 };
 
 const SECONDS_PER_DAY: u64 = 86400;
@@ -132,39 +132,6 @@ pub(super) fn enrolment(r: &mut Reader) -> Option<Enrolment> {
 pub(super) fn pairing(r: &mut Reader) -> Option<Pairing> {
     let days: u64 = r.integer("pairing.handle_lifetime_days", 1..=3650)?;
     Some(Pairing { handle_lifetime: Duration::from_secs(days * SECONDS_PER_DAY) })
-}
-
-pub(super) fn upstream(r: &mut Reader) -> Option<Upstream> {
-    let connections_max = r.integer("upstream.connections_max", 1..=1000);
-    let streams_per_connection_max = r.integer("upstream.streams_per_connection_max", 1..=10_000);
-    let waiting_max = r.integer("upstream.waiting_max", 1..=1_000_000);
-    let connect_timeout = r.milliseconds("upstream.connect_timeout_ms", 100..=60_000);
-    let idle_timeout = r.seconds("upstream.idle_timeout_s", 1..=SECONDS_PER_DAY);
-    let ping_interval = r.seconds("upstream.ping_interval_s", 1..=3600);
-    let ping_timeout = r.seconds("upstream.ping_timeout_s", 1..=600);
-    let backoff_min = r.milliseconds("upstream.backoff_min_ms", 1..=60_000);
-    let backoff_max = r.milliseconds("upstream.backoff_max_ms", 1..=3_600_000);
-    let replays_max = r.integer("upstream.replays_max", 0..=10);
-    let answer_bytes_max = r.integer("upstream.answer_bytes_max", 1024..=1_048_576);
-    let http1_connections_max = r.integer("upstream.http1_connections_max", 1..=10_000);
-    let (backoff_min, backoff_max) = (backoff_min?, backoff_max?);
-    if backoff_max < backoff_min {
-        r.fault("upstream.backoff_max_ms", "must not be below upstream.backoff_min_ms");
-    }
-    Some(Upstream {
-        connections_max: connections_max?,
-        streams_per_connection_max: streams_per_connection_max?,
-        waiting_max: waiting_max?,
-        connect_timeout: connect_timeout?,
-        idle_timeout: idle_timeout?,
-        ping_interval: ping_interval?,
-        ping_timeout: ping_timeout?,
-        backoff_min,
-        backoff_max,
-        replays_max: replays_max?,
-        answer_bytes_max: answer_bytes_max?,
-        http1_connections_max: http1_connections_max?,
-    })
 }
 
 pub(super) fn apns(r: &mut Reader) -> Option<Apns> {
