@@ -19,6 +19,8 @@ pub mod files;
 
 mod layers;
 
+mod proxy;
+
 mod reader;
 
 pub mod secret;
@@ -27,10 +29,13 @@ mod apps;
 
 mod sections;
 
+mod upstream;
+
 mod url;
 
 pub use apps::VAPID_KEY_FILE;
 pub use fault::{Fault, Faults};
+pub use proxy::{Proxy, ProxyKind, ProxyLogin};
 pub use secret::Secret;
 
 use layers::Layers;
@@ -256,6 +261,10 @@ pub struct Duplicates {
 pub struct Upstream {
     /// Connections of one pool.
     pub connections_max: usize,
+    /// Connections of one pool that are opened at start.
+    pub prewarm: usize,
+    /// A connection is replaced at the latest after this.
+    pub connection_age_max: Duration,
     /// Streams that we open at most on one connection, whatever the peer allows.
     pub streams_per_connection_max: usize,
     /// Messages that wait for a stream.
@@ -268,10 +277,30 @@ pub struct Upstream {
     pub ping_interval: Duration,
     /// How long a pong may take.
     pub ping_timeout: Duration,
+    /// A connection that answers nothing for so long while messages wait is replaced.
+    pub wedge: Duration,
+    /// So is one with so many missed deadlines in a row.
+    pub wedge_misses_max: u32,
+    /// A missed deadline counts only when it was no shorter.
+    pub patience: Duration,
     /// First wait after a failed dial.
     pub backoff_min: Duration,
     /// Longest wait after failed dials.
     pub backoff_max: Duration,
+    /// Failures in a row that open a pool's breaker.
+    pub breaker_failures: u32,
+    /// Failures of a hundred messages that open it.
+    pub breaker_failure_percent: u32,
+    /// First wait of an open breaker.
+    pub breaker_open_min: Duration,
+    /// Longest wait of an open breaker.
+    pub breaker_open_max: Duration,
+    /// How often a credential that was refused is tried again.
+    pub credential_probe: Duration,
+    /// The least that measured latency leaves of the messages in flight; none does not measure.
+    pub adaptive_floor: Option<usize>,
+    /// The way out; none dials directly.
+    pub proxy: Option<Arc<Proxy>>,
     /// Replays of a request that was provably not processed.
     pub replays_max: u32,
     /// Bytes of an answer that are read.
@@ -433,7 +462,7 @@ impl Config {
         let limits = sections::limits(r);
         let feedback = sections::feedback(r);
         let duplicates = sections::duplicates(r);
-        let upstream = sections::upstream(r);
+        let upstream = upstream::upstream(r);
         let apns = sections::apns(r);
         let fcm = sections::fcm(r);
         let webpush = sections::webpush(r);

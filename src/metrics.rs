@@ -16,7 +16,7 @@ use prometheus::{
 
 use crate::outcome::{Code, Outcome};
 use crate::provider::RenewalMetrics;
-use crate::provider::upstream::{Counters, Label, PoolMetrics};
+use crate::provider::upstream::{BreakerMetrics, Counters, Label, PoolMetrics};
 use crate::push::{AppName, PushService};
 use crate::reply;
 
@@ -55,6 +55,7 @@ pub struct Metrics {
     own_part: [Histogram; Door::ALL.len()],
     push_service_part: [Histogram; PushService::ALL.len()],
     pools: [Arc<PoolMetrics>; PushService::ALL.len()],
+    holds: [Arc<BreakerMetrics>; PushService::ALL.len()],
     token_renewals: IntCounterVec,
     credential_expiry: GaugeVec,
     held: [IntCounter; PushService::ALL.len()],
@@ -152,6 +153,11 @@ impl Metrics {
             push_service_part: PushService::ALL
                 .map(|service| push_service_part.with_label_values(&[service.label()])),
             pools: pools(&registry)?.map(Arc::new),
+            holds: breakers(
+                &registry,
+                ("sns_credential_holds", "Credentials held because the push service refuses them."),
+                ("sns_credential_hold_events_total", "What became of holds and messages held."),
+            )?,
             token_renewals: counters(
                 &registry,
                 "sns_token_renewals_total",
@@ -220,6 +226,11 @@ impl Metrics {
     /// Gives the handles of a push service's connection pools.
     pub fn pool(&self, service: PushService) -> Arc<PoolMetrics> {
         Arc::clone(&self.pools[service as usize])
+    }
+
+    /// Gives the handles of the holds of a push service's credentials.
+    pub fn holds(&self, service: PushService) -> Arc<BreakerMetrics> {
+        Arc::clone(&self.holds[service as usize])
     }
 
     /// Gives the handles for a push service's tokens.
@@ -324,6 +335,11 @@ fn pools(registry: &Registry) -> Result<[PoolMetrics; 3], prometheus::Error> {
         reasons("sns_upstream_replays_total", "Requests sent again, provably unprocessed.")?;
     let goaways = reasons("sns_upstream_goaways_total", "GOAWAY frames received.")?;
     let dials = reasons("sns_upstream_dial_failures_total", "Dials that failed.")?;
+    let breakers = breakers(
+        registry,
+        ("sns_upstream_breakers_open", "Pools that refuse messages but for probes."),
+        ("sns_upstream_breaker_events_total", "What the breakers of the pools did."),
+    )?;
     Ok(PushService::ALL.map(|service| PoolMetrics {
         connections: connections.with_label_values(&[service.label()]),
         streams_in_use: streams.with_label_values(&[service.label()]),
@@ -334,6 +350,21 @@ fn pools(registry: &Registry) -> Result<[PoolMetrics; 3], prometheus::Error> {
         replays: resolve(&replays, service),
         goaways: resolve(&goaways, service),
         dial_failures: resolve(&dials, service),
+        breakers: Arc::clone(&breakers[service as usize]),
+    }))
+}
+
+/// Registers a gauge of those that are open and a counter of events, each by name and help.
+fn breakers(
+    registry: &Registry,
+    open: (&str, &str),
+    events: (&str, &str),
+) -> Result<[Arc<BreakerMetrics>; 3], prometheus::Error> {
+    let open = gauges(registry, open.0, open.1)?;
+    let events = counters(registry, events.0, events.1, &["service", "event"])?;
+    Ok(PushService::ALL.map(|service| {
+        let open = open.with_label_values(&[service.label()]);
+        Arc::new(BreakerMetrics { open, events: resolve(&events, service) })
     }))
 }
 

@@ -19,6 +19,8 @@ use crate::route::Route;
 
 pub mod upstream;
 
+mod hold;
+
 pub mod tls;
 
 pub mod jwt;
@@ -29,7 +31,9 @@ pub mod fcm;
 
 pub mod webpush;
 
-use upstream::{AddressGuard, Limits, Origin, Pool, PoolMetrics, SendError};
+use upstream::{
+    AddressGuard, BreakerMetrics, Egress, Limits, Names, Origin, Pool, PoolMetrics, SendError,
+};
 
 /// One push service for one app.
 pub trait Provider {
@@ -44,8 +48,9 @@ pub trait Provider {
         deadline: Instant,
     ) -> impl Future<Output = bool> + Send;
 
-    /// Dials in advance, so that the first message does not wait for it.
-    fn warm(&self);
+    /// Dials and fetches in advance, so that the first message does not wait for it. It ends when
+    /// that is done or has failed, and by `deadline`.
+    fn warm(&self, deadline: Instant) -> impl Future<Output = ()> + Send;
 }
 
 /// The push services that there are.
@@ -80,8 +85,14 @@ pub struct Dialling {
     pub roots: tls::Roots,
     /// The limits of each pool.
     pub limits: Limits,
+    /// The way out; none dials directly.
+    pub proxy: Option<Arc<config::Proxy>>,
+    /// How often a refused credential is tried again.
+    pub credential_probe: Duration,
     /// Where the pools count.
     pub metrics: Arc<PoolMetrics>,
+    /// Where the holds of refused credentials are counted.
+    pub holds: Arc<BreakerMetrics>,
 }
 
 /// Where renewals of a credential are counted.
@@ -136,11 +147,11 @@ impl Provider for AnyProvider {
         }
     }
 
-    fn warm(&self) {
+    async fn warm(&self, deadline: Instant) {
         match self {
-            Self::Apns(apns) => apns.warm(),
-            Self::Fcm(fcm) => fcm.warm(),
-            Self::WebPush(webpush) => webpush.warm(),
+            Self::Apns(apns) => apns.warm(deadline).await,
+            Self::Fcm(fcm) => fcm.warm(deadline).await,
+            Self::WebPush(webpush) => webpush.warm(deadline).await,
         }
     }
 }
@@ -191,8 +202,12 @@ impl Dialling {
     /// Makes a pool that dials one of the operator's own URLs.
     fn pool(&self, url: &ServiceUrl, tls: rustls::ClientConfig) -> Result<Arc<Pool>, SetupError> {
         let origin = Origin::new(&url.host, url.port)?;
-        let metrics = Arc::clone(&self.metrics);
-        Ok(Pool::new(origin, Arc::new(tls), AddressGuard::Any, self.limits.clone(), metrics))
+        let (egress, metrics) = (self.egress(AddressGuard::Any), Arc::clone(&self.metrics));
+        Ok(Pool::new(origin, Arc::new(tls), egress, self.limits.clone(), metrics))
+    }
+
+    fn egress(&self, guard: AddressGuard) -> Egress {
+        Egress { guard, proxy: self.proxy.clone(), names: Names::System }
     }
 }
 
@@ -201,6 +216,8 @@ pub fn limits(upstream: &config::Upstream) -> Limits {
     let whole_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Limits {
         connections_max: upstream.connections_max,
+        prewarm_connections: upstream.prewarm,
+        connection_age_s_max: upstream.connection_age_max.as_secs(),
         streams_per_connection_max: upstream.streams_per_connection_max,
         start_streams: upstream.streams_per_connection_max,
         waiting_max: upstream.waiting_max,
@@ -209,8 +226,16 @@ pub fn limits(upstream: &config::Upstream) -> Limits {
         idle_s: upstream.idle_timeout.as_secs(),
         ping_interval_s: upstream.ping_interval.as_secs(),
         ping_timeout_s: upstream.ping_timeout.as_secs(),
+        wedge_ms: whole_ms(upstream.wedge),
+        wedge_misses_max: upstream.wedge_misses_max,
+        patience_ms: whole_ms(upstream.patience),
         backoff_ms_min: whole_ms(upstream.backoff_min),
         backoff_ms_max: whole_ms(upstream.backoff_max),
+        breaker_failures: upstream.breaker_failures,
+        breaker_failure_percent: upstream.breaker_failure_percent,
+        breaker_open_ms_min: whole_ms(upstream.breaker_open_min),
+        breaker_open_ms_max: whole_ms(upstream.breaker_open_max),
+        adaptive_floor: upstream.adaptive_floor,
         answer_bytes_max: upstream.answer_bytes_max,
         http1_connections_max: upstream.http1_connections_max,
         ..Limits::default()

@@ -121,6 +121,11 @@ pub async fn start(config: Config, clock: Clock) -> Result<Running, ServeError> 
     let metrics = Arc::new(metrics);
     let tls = config.server.tls.as_ref().map(|tls| acceptor(tls, &metrics)).transpose()?;
     let relay = Arc::new(build(&config, clock, Arc::clone(&metrics))?);
+    if config.upstream.prewarm > 0 {
+        // Nobody is told to come before the connections are there, or have failed.
+        let deadline = time::Instant::now() + config.upstream.connect_timeout;
+        providers::warm(&relay.carriers, deadline).await;
+    }
     let doors = Arc::new(Doors::new(Arc::clone(&relay), config.server.clone()));
     let listener = bind("server.listen", config.server.listen).await?;
     let admin_listener = bind("admin.listen", config.admin.listen).await?;

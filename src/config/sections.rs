@@ -10,8 +10,7 @@ use super::reader::Reader;
 use super::url::{parse_host, parse_port};
 use super::{
     Admin, Apns, Authenticate, Duplicates, Enrolment, EnrolmentPolicy, Fcm, Feedback, Keys, Limits,
-    Log, Pairing, PublicUrl, Rate, RatePair, Server, ServerTls, ServiceUrl, Store, Upstream,
-    WebPush,
+    Log, Pairing, PublicUrl, Rate, RatePair, Server, ServerTls, ServiceUrl, Store, WebPush,
 };
 
 const SECONDS_PER_DAY: u64 = 86400;
@@ -183,39 +182,6 @@ pub(super) fn duplicates(r: &mut Reader) -> Option<Duplicates> {
     let entries_max = r.integer("duplicates.entries_max", 1..=100_000_000);
     let lifetime = r.seconds("duplicates.lifetime_s", 1..=SECONDS_PER_DAY);
     Some(Duplicates { entries_max: entries_max?, lifetime: lifetime? })
-}
-
-pub(super) fn upstream(r: &mut Reader) -> Option<Upstream> {
-    let connections_max = r.integer("upstream.connections_max", 1..=1000);
-    let streams_per_connection_max = r.integer("upstream.streams_per_connection_max", 1..=10_000);
-    let waiting_max = r.integer("upstream.waiting_max", 1..=1_000_000);
-    let connect_timeout = r.milliseconds("upstream.connect_timeout_ms", 100..=60_000);
-    let idle_timeout = r.seconds("upstream.idle_timeout_s", 1..=SECONDS_PER_DAY);
-    let ping_interval = r.seconds("upstream.ping_interval_s", 1..=3600);
-    let ping_timeout = r.seconds("upstream.ping_timeout_s", 1..=600);
-    let backoff_min = r.milliseconds("upstream.backoff_min_ms", 1..=60_000);
-    let backoff_max = r.milliseconds("upstream.backoff_max_ms", 1..=3_600_000);
-    let replays_max = r.integer("upstream.replays_max", 0..=10);
-    let answer_bytes_max = r.integer("upstream.answer_bytes_max", 1024..=1_048_576);
-    let http1_connections_max = r.integer("upstream.http1_connections_max", 1..=10_000);
-    let (backoff_min, backoff_max) = (backoff_min?, backoff_max?);
-    if backoff_max < backoff_min {
-        r.fault("upstream.backoff_max_ms", "must not be below upstream.backoff_min_ms");
-    }
-    Some(Upstream {
-        connections_max: connections_max?,
-        streams_per_connection_max: streams_per_connection_max?,
-        waiting_max: waiting_max?,
-        connect_timeout: connect_timeout?,
-        idle_timeout: idle_timeout?,
-        ping_interval: ping_interval?,
-        ping_timeout: ping_timeout?,
-        backoff_min,
-        backoff_max,
-        replays_max: replays_max?,
-        answer_bytes_max: answer_bytes_max?,
-        http1_connections_max: http1_connections_max?,
-    })
 }
 
 pub(super) fn apns(r: &mut Reader) -> Option<Apns> {

@@ -12,7 +12,9 @@ use http::{HeaderValue, Request, header};
 use tokio::time::Instant;
 
 use crate::config::{Secret, ServiceUrl};
-use crate::provider::upstream::{Limits, Pool};
+use crate::outcome::Code;
+use crate::provider::hold::Hold;
+use crate::provider::upstream::{Answer, Limits, Pool};
 use crate::provider::{Attempt, CredentialVersion, Dialling, Provider, SetupError};
 use crate::push::{Address, Urgency};
 use crate::route::Route;
@@ -26,6 +28,7 @@ use token::TokenSource;
 /// Apple's service for one app in one environment.
 pub struct Apns {
     pool: Arc<Pool>,
+    hold: Hold,
     topic: HeaderValue,
     /// None where the connections show a client certificate.
     tokens: Option<Arc<TokenSource>>,
@@ -59,7 +62,7 @@ impl Apns {
         let limits = Limits { start_streams: 1, ..dialling.limits.clone() };
         let dialling = Dialling { limits, ..dialling.clone() };
         let topic = HeaderValue::from_str(topic).map_err(|_| SetupError::Text("the topic"))?;
-        Ok(Self { pool: dialling.pool(url, tls)?, topic, tokens })
+        Ok(Self { pool: dialling.pool(url, tls)?, hold: Hold::new(&dialling), topic, tokens })
     }
 
     fn request(
@@ -94,21 +97,29 @@ impl Provider for Apns {
             return Attempt::impossible();
         };
         let version: Option<CredentialVersion> = token.as_ref().map(|token| token.version());
-        Attempt::make(&self.pool, request, version, deadline, |answer| {
-            answer::read(answer.status, &answer.headers, &answer.body)
-        })
-        .await
+        let read = |answer: &Answer| {
+            let outcome = answer::read(answer.status, &answer.headers, &answer.body);
+            if outcome.code() == Code::ApnsExpiredProviderToken {
+                // Our clock makes no token that old: after a renewal it is the connection.
+                self.pool.doubt(answer);
+            }
+            outcome
+        };
+        self.hold.attempt(Attempt::make(&self.pool, request, version, deadline, read)).await
     }
 
     async fn renew_credential(&self, spent: &Attempt, _deadline: Instant) -> bool {
         match (&self.tokens, spent.credential) {
-            (Some(tokens), Some(seen)) => tokens.renew(seen),
+            (Some(tokens), Some(seen)) if tokens.renew(seen) => {
+                self.hold.lift();
+                true
+            }
             _ => false,
         }
     }
 
-    fn warm(&self) {
-        self.pool.warm();
+    async fn warm(&self, deadline: Instant) {
+        self.pool.warm(deadline).await;
     }
 }
 

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{AppFcm, ServiceUrl};
-use crate::provider::upstream::Pool;
+use crate::provider::hold::Hold;
+use crate::provider::upstream::{Answer, Pool};
 use crate::provider::{Attempt, Dialling, Provider, SetupError};
 use crate::push::Address;
 use crate::route::Route;
@@ -26,6 +27,7 @@ use token::TokenSource;
 /// Google's service for one app.
 pub struct Fcm {
     pool: Arc<Pool>,
+    hold: Hold,
     path: Uri,
     tokens: TokenSource,
     clock: Clock,
@@ -47,7 +49,7 @@ impl Fcm {
         let path = format!("/v1/projects/{}/messages:send", app.project_id);
         let path = Uri::try_from(path).map_err(|_| SetupError::Text("the project"))?;
         let pool = dialling.pool(url, dialling.roots.client()?)?;
-        Ok(Self { pool, path, tokens, clock })
+        Ok(Self { pool, hold: Hold::new(dialling), path, tokens, clock })
     }
 
     fn request(&self, route: &Route, authorization: &HeaderValue) -> Option<Request<Bytes>> {
@@ -69,21 +71,25 @@ impl Provider for Fcm {
         let Some(request) = self.request(route, token.authorization()) else {
             return Attempt::impossible();
         };
-        Attempt::make(&self.pool, request, Some(token.version()), deadline, |answer| {
+        let read = |answer: &Answer| {
             answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
-        })
-        .await
+        };
+        let version = Some(token.version());
+        self.hold.attempt(Attempt::make(&self.pool, request, version, deadline, read)).await
     }
 
     async fn renew_credential(&self, spent: &Attempt, deadline: Instant) -> bool {
         match spent.credential {
-            Some(seen) => self.tokens.renew(seen, deadline).await,
-            None => false,
+            Some(seen) if self.tokens.renew(seen, deadline).await => {
+                self.hold.lift();
+                true
+            }
+            _ => false,
         }
     }
 
-    fn warm(&self) {
-        self.pool.warm();
-        self.tokens.warm();
+    async fn warm(&self, deadline: Instant) {
+        // A fault of the token is the first message's to tell.
+        let (_, ()) = tokio::join!(self.tokens.current(deadline), self.pool.warm(deadline));
     }
 }

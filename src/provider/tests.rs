@@ -23,7 +23,7 @@ pub(in crate::provider) fn bare_tls() -> rustls::ClientConfig {
 pub(in crate::provider) fn bare_pool(host: &str) -> Arc<Pool> {
     let origin = Origin::new(host, 443).unwrap();
     let (tls, metrics) = (Arc::new(bare_tls()), pool_metrics());
-    Pool::new(origin, tls, AddressGuard::Any, Limits::default(), metrics)
+    Pool::new(origin, tls, Egress::direct(AddressGuard::Any), Limits::default(), metrics)
 }
 
 pub(in crate::provider) fn pool_metrics() -> Arc<PoolMetrics> {
@@ -39,7 +39,14 @@ pub(in crate::provider) fn pool_metrics() -> Arc<PoolMetrics> {
         replays: Counters::resolve(|_| counter()),
         goaways: Counters::resolve(|_| counter()),
         dial_failures: Counters::resolve(|_| counter()),
+        breakers: breaker_metrics(),
     })
+}
+
+pub(in crate::provider) fn breaker_metrics() -> Arc<BreakerMetrics> {
+    let counter = || IntCounter::new("events", "of a breaker").unwrap();
+    let open = IntGauge::new("open", "breakers").unwrap();
+    Arc::new(BreakerMetrics { open, events: Counters::resolve(|_| counter()) })
 }
 
 #[test]

@@ -5,32 +5,47 @@
 //! follows each peer's `MAX_CONCURRENT_STREAMS` up and down, queues what finds no free stream, and
 //! replays only what the push service provably did not process (RFC 9113 §6.8, §8.7).
 //! It never repeats a request that may have been processed, never sends more than the peer allows,
-//! never queues without a limit, and never looks into a request.
+//! never queues without a limit, and never looks into a request. A push service that keeps failing
+//! is left alone but for a probe now and then: its senders are told so at once.
 
+mod breaker;
 mod counts;
 mod dial;
+mod egress;
+mod gate;
+mod gradient;
 mod http1;
 mod http2;
 mod ledger;
+mod limits;
+mod proxy;
+mod request;
 mod slots;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header, request};
+use http::uri::Authority;
+use http::{HeaderMap, Request, StatusCode};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub use counts::{
-    CloseReason, Counters, FaultKind, GoAwayReason, Label, PoolMetrics, ReplayReason, ShedReason,
+    BreakerEvent, BreakerMetrics, CloseReason, Counters, FaultKind, GoAwayReason, Label,
+    PoolMetrics, ReplayReason, ShedReason,
 };
+pub use egress::{AddressGuard, Egress, NameTable, Names};
+pub use limits::Limits;
 
+pub(in crate::provider) use breaker::{Policy, Verdict};
+pub(in crate::provider) use gate::Gate;
+
+use dial::Dialler;
+use request::Head;
 use slots::{Inner, Slot, Transport};
 
 /// The connections to one push service under one credential.
@@ -38,6 +53,7 @@ use slots::{Inner, Slot, Transport};
 #[derive(Debug)]
 pub struct Pool {
     inner: Arc<Inner>,
+    gate: Gate,
     tickets: AtomicU64,
 }
 
@@ -56,52 +72,6 @@ pub struct Origin {
 #[error("the host of an origin must be a DNS name or an IP address")]
 pub struct OriginError;
 
-/// Which addresses may be dialled.
-#[derive(Clone, Copy, Debug)]
-pub enum AddressGuard {
-    /// Any address: the origin comes from the operator.
-    Any,
-    /// Only addresses for which the function says "public": the origin comes from a caller.
-    /// One address that is not refuses the whole dial.
-    PublicOnly(fn(IpAddr) -> bool),
-}
-
-/// The limits of one pool.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// HTTP/2 connections open at once. Default 4.
-    pub connections_max: usize,
-    /// Streams in use per connection, whatever more the peer allows. Default 1,000.
-    pub streams_per_connection_max: usize,
-    /// Streams in use per connection before its first answer. Default 1,000; APNs: 1.
-    pub start_streams: usize,
-    /// Requests that wait for a free stream. Default 2,000.
-    pub waiting_max: usize,
-    /// Replays of one request after GOAWAY or REFUSED_STREAM. Default 3.
-    pub replays_max: u32,
-    /// From the DNS question to the end of the TLS handshake, in milliseconds. Default 5,000.
-    pub connect_ms: u64,
-    /// An HTTP/2 connection without a request closes after so many seconds. Default 3,600.
-    pub idle_s: u64,
-    /// A PING leaves every so many seconds. Default 60.
-    pub ping_interval_s: u64,
-    /// The connection is given up when no PONG comes in so many seconds. Default 10.
-    pub ping_timeout_s: u64,
-    /// Pause after a first failed dial, in milliseconds; doubles with each. Default 200.
-    pub backoff_ms_min: u64,
-    /// Longest pause after a failed dial, in milliseconds. Default 30,000.
-    pub backoff_ms_max: u64,
-    /// Bytes of an answer's body that are kept; the rest is cut. Default 16,384.
-    pub answer_bytes_max: usize,
-    /// Whether an origin that knows no HTTP/2 is served by HTTP/1.1. Default false.
-    pub http1_allowed: bool,
-    /// HTTP/1.1 connections open at once, one request each. Default 8.
-    pub http1_connections_max: usize,
-    /// An HTTP/1.1 connection without a request closes after so many seconds. Default 15, because
-    /// a request that meets the peer's own idle close ends as [`SendError::Unknown`].
-    pub http1_idle_s: u64,
-}
-
 /// What the push service answered. Its `Debug` shows neither header fields nor body.
 pub struct Answer {
     /// The status.
@@ -116,7 +86,13 @@ pub struct Answer {
     pub sent_at: Instant,
     /// From `sent_at` to the answer's header fields: the push service's part of the latency.
     pub elapsed: Duration,
+    /// Which connection it came on.
+    pub connection: ConnectionId,
 }
+
+/// One connection of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId(u64);
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -156,11 +132,8 @@ pub struct PoolStatus {
     pub waiting: usize,
 }
 
-/// The head of a request as it goes on the wire, kept for replays.
-struct Head {
-    parts: request::Parts,
-    authority: Authority,
-}
+/// More than a wait for a connection can take: the caller's own deadline ends it first.
+const LATER: Duration = Duration::from_secs(1);
 
 /// Why one attempt gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +144,8 @@ enum Miss {
     Unprocessed(ReplayReason),
     /// Written, and perhaps processed.
     Unknown,
+    /// Written, and no answer by the deadline; whether that speaks against the push service.
+    Late { counts: bool },
 }
 
 // === impl Pool ===
@@ -182,12 +157,14 @@ impl Pool {
     pub fn new(
         origin: Origin,
         tls: Arc<rustls::ClientConfig>,
-        guard: AddressGuard,
+        egress: Egress,
         limits: Limits,
         metrics: Arc<PoolMetrics>,
     ) -> Arc<Self> {
-        let inner = Inner::new(origin, tls, guard, limits, metrics);
-        Arc::new(Self { inner, tickets: AtomicU64::new(0) })
+        let gate = Gate::new(limits.breaker(), metrics.breakers.clone());
+        let dialler = Dialler::new(origin, &tls, egress, &limits);
+        let inner = Inner::new(dialler, limits, metrics);
+        Arc::new(Self { inner, gate, tickets: AtomicU64::new(0) })
     }
 
     /// Sends a request and waits for its answer.
@@ -199,19 +176,44 @@ impl Pool {
         request: Request<Bytes>,
         deadline: Instant,
     ) -> Result<Answer, SendError> {
-        let (head, body) = Head::split(request, self.inner.origin());
-        // One ticket for all attempts: a replay goes to the head of the queue, where it was before.
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let pass = self.gate.enter().map_err(|retry_after| {
+            SendError::NotSent(DialFault { kind: FaultKind::BreakerOpen, retry_after })
+        })?;
+        let (result, verdict) = self.carry(request, deadline).await;
+        self.gate.leave(pass, verdict);
+        result
+    }
+
+    async fn carry(
+        &self,
+        request: Request<Bytes>,
+        deadline: Instant,
+    ) -> (Result<Answer, SendError>, Verdict) {
+        let (head, body) = Head::split(request, &self.inner.dialler().origin);
+        let shed = |reason| (Err(self.inner.shed(reason)), Verdict::Nothing);
+        let ticket = self.ticket();
         let mut replays = 0;
         let mut stale = 0;
         loop {
-            let mut slot = self.inner.reserve(ticket, deadline).await?;
+            let mut slot = match self.inner.reserve(ticket, deadline).await {
+                Ok(slot) => slot,
+                Err(error) => return (Err(error), error.verdict()),
+            };
             if Instant::now() >= deadline {
-                return Err(self.inner.shed(ShedReason::Deadline));
+                return shed(ShedReason::Deadline);
             }
             match self.attempt(&mut slot, &head, &body, deadline).await {
-                Ok(answer) => return Ok(answer),
-                Err(Miss::Unknown) => return Err(SendError::Unknown),
+                Ok(answer) => {
+                    // Any other answer shows that the push service lives.
+                    let failing = answer.status.is_server_error();
+                    let verdict = if failing { Verdict::Failing } else { Verdict::Alive };
+                    return (Ok(answer), verdict);
+                }
+                Err(Miss::Unknown) => return (Err(SendError::Unknown), Verdict::Failing),
+                Err(Miss::Late { counts }) => {
+                    let verdict = if counts { Verdict::Failing } else { Verdict::Nothing };
+                    return (Err(SendError::Unknown), verdict);
+                }
                 Err(Miss::Stale) if stale < self.inner.limits().connections_total_max() => {
                     stale += 1;
                 }
@@ -219,11 +221,14 @@ impl Pool {
                     replays += 1;
                     self.inner.metrics().replays.count(reason);
                 }
-                Err(Miss::Stale | Miss::Unprocessed(_)) => {
-                    return Err(self.inner.shed(ShedReason::Refused));
-                }
+                Err(Miss::Stale | Miss::Unprocessed(_)) => return shed(ShedReason::Refused),
             }
         }
+    }
+
+    /// One ticket for all attempts: a replay goes to the head of the queue, where it was before.
+    fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
     async fn attempt(
@@ -247,9 +252,20 @@ impl Pool {
         }
     }
 
-    /// Dials one connection in advance, unless there is one, or a dial runs or has just failed.
-    pub fn warm(&self) {
-        self.inner.warm();
+    /// Opens `prewarm_connections` in advance and waits for the first of them, or for its failure.
+    pub async fn warm(&self, deadline: Instant) {
+        let connections = self.inner.limits().prewarm_connections;
+        if connections > 0 {
+            self.inner.want(connections);
+            // A slot that is not used; whoever sends first will hear of a fault.
+            let _ = timeout_at(deadline, self.inner.reserve(self.ticket(), deadline + LATER)).await;
+        }
+    }
+
+    /// Says that an answer is such that a new connection may mend it. The second such answer on a
+    /// connection, to a request that was sent after the first, replaces the connection.
+    pub fn doubt(&self, answer: &Answer) {
+        self.inner.doubt(answer.connection.0, answer.sent_at);
     }
 
     /// Counts connections, streams and waiting requests.
@@ -306,17 +322,6 @@ impl Origin {
     }
 }
 
-// === impl AddressGuard ===
-
-impl AddressGuard {
-    fn permits(self, address: IpAddr) -> bool {
-        match self {
-            Self::Any => true,
-            Self::PublicOnly(is_public) => is_public(address),
-        }
-    }
-}
-
 // === impl Answer ===
 
 impl fmt::Debug for Answer {
@@ -331,84 +336,17 @@ impl fmt::Debug for Answer {
     }
 }
 
-// === impl Limits ===
+// === impl SendError ===
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections_max: 4,
-            streams_per_connection_max: 1_000,
-            start_streams: 1_000,
-            waiting_max: 2_000,
-            replays_max: 3,
-            connect_ms: 5_000,
-            idle_s: 3_600,
-            ping_interval_s: 60,
-            ping_timeout_s: 10,
-            backoff_ms_min: 200,
-            backoff_ms_max: 30_000,
-            answer_bytes_max: 16 * 1_024,
-            http1_allowed: false,
-            http1_connections_max: 8,
-            http1_idle_s: 15,
+impl SendError {
+    /// What a request that was never written says about the push service.
+    const fn verdict(self) -> Verdict {
+        match self {
+            // One dial speaks for itself, not for all that come in the pause after it.
+            Self::NotSent(DialFault { kind: FaultKind::BackingOff, .. }) | Self::Shed(_) => {
+                Verdict::Nothing
+            }
+            Self::NotSent(_) | Self::Unknown => Verdict::Failing,
         }
-    }
-}
-
-impl Limits {
-    fn connect(&self) -> Duration {
-        Duration::from_millis(self.connect_ms)
-    }
-
-    /// Open and draining connections together: a peer that sends GOAWAY after GOAWAY while its old
-    /// streams hang must not make us open without end.
-    fn connections_total_max(&self) -> usize {
-        2 * self.connections_max.max(self.http1_connections_max)
-    }
-}
-
-// === impl Head ===
-
-impl Head {
-    fn split(request: Request<Bytes>, origin: &Origin) -> (Self, Bytes) {
-        let (mut parts, body) = request.into_parts();
-        // Connection-specific fields are malformed in HTTP/2 (RFC 9113 §8.2.2).
-        for name in ["connection", "keep-alive", "proxy-connection", "te", "upgrade"] {
-            parts.headers.remove(name);
-        }
-        parts.headers.remove(header::TRANSFER_ENCODING);
-        parts.headers.remove(header::HOST);
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        (Self { parts, authority: origin.authority.clone() }, body)
-    }
-
-    fn path(&self) -> PathAndQuery {
-        let path = self.parts.uri.path_and_query().cloned();
-        path.unwrap_or_else(|| PathAndQuery::from_static("/"))
-    }
-
-    fn http2(&self) -> Request<()> {
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(Scheme::HTTPS);
-        uri.authority = Some(self.authority.clone());
-        uri.path_and_query = Some(self.path());
-        let mut request = Request::new(());
-        *request.method_mut() = self.parts.method.clone();
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.headers_mut() = self.parts.headers.clone();
-        // All three parts are there and valid each for itself, so the sum is.
-        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        request
-    }
-
-    fn http1(&self, body: Bytes) -> Request<Bytes> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.parts.method.clone();
-        *request.headers_mut() = self.parts.headers.clone();
-        *request.uri_mut() = Uri::from(self.path());
-        if let Ok(host) = HeaderValue::from_str(self.authority.as_str()) {
-            request.headers_mut().insert(header::HOST, host);
-        }
-        request
     }
 }

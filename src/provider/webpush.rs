@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::{self, AppWebPush};
 use crate::outcome::{Code, Outcome, Refusal};
-use crate::provider::upstream::{AddressGuard, Limits, Origin, Pool, PoolMetrics};
+use crate::provider::upstream::{AddressGuard, Egress, Limits, Names, Origin, Pool, PoolMetrics};
 use crate::provider::{Attempt, BUSY_WAIT, Dialling, Provider, RenewalMetrics, SetupError};
 use crate::push::{Address, Endpoint, Urgency};
 use crate::route::Route;
@@ -42,6 +42,7 @@ pub struct WebPush {
 pub struct WebPushPools {
     guard: HostGuard,
     tls: Arc<rustls::ClientConfig>,
+    proxy: Option<Arc<config::Proxy>>,
     limits: Limits,
     metrics: Arc<PoolMetrics>,
     origins_max: usize,
@@ -114,7 +115,7 @@ impl Provider for WebPush {
     }
 
     /// Which origins there will be, only the subscriptions know.
-    fn warm(&self) {}
+    async fn warm(&self, _deadline: Instant) {}
 }
 
 const fn urgency(urgency: Urgency) -> HeaderValue {
@@ -130,6 +131,7 @@ impl WebPushPools {
         Ok(Self {
             guard: HostGuard::new(&config.allow_hosts, &config.danger_allow_origins),
             tls: Arc::new(dialling.roots.client()?),
+            proxy: dialling.proxy.clone(),
             limits: Limits { http1_allowed: true, ..dialling.limits.clone() },
             metrics: Arc::clone(&dialling.metrics),
             origins_max: config.origins_max.max(1),
@@ -165,7 +167,8 @@ impl WebPushPools {
 
     fn dial(&self, origin: Origin, guard: AddressGuard) -> Arc<Pool> {
         let (tls, metrics) = (Arc::clone(&self.tls), Arc::clone(&self.metrics));
-        Pool::new(origin, tls, guard, self.limits.clone(), metrics)
+        let egress = Egress { guard, proxy: self.proxy.clone(), names: Names::System };
+        Pool::new(origin, tls, egress, self.limits.clone(), metrics)
     }
 }
 
@@ -189,6 +192,7 @@ mod tests {
         WebPushPools {
             guard: HostGuard::new(&[".example".to_owned()], &[]),
             tls: Arc::new(bare_tls()),
+            proxy: None,
             limits: Limits::default(),
             metrics: pool_metrics(),
             origins_max,

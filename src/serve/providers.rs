@@ -1,8 +1,12 @@
 //! Builds every app's providers, so that all that can be wrong with a credential shows at start.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::time::Instant;
 
 use super::ServeError;
 use crate::clock::Clock;
@@ -14,7 +18,7 @@ use crate::provider::fcm::{self, Fcm};
 use crate::provider::tls::Roots;
 use crate::provider::webpush::address::HostGuard;
 use crate::provider::webpush::{WebPush, WebPushPools};
-use crate::provider::{self, AnyProvider, Dialling, SetupError};
+use crate::provider::{self, AnyProvider, Dialling, Provider as _, SetupError};
 use crate::push::{AppName, Environment, PushService};
 use crate::relay::{Carrier, Lane};
 
@@ -32,7 +36,14 @@ pub(super) fn build(
     let dialling = |service, ca_file: Option<&Path>, key| {
         let roots = Roots::load(ca_file).map_err(|error| at(key)(error.into()))?;
         let limits = provider::limits(&config.upstream);
-        Ok::<_, ServeError>(Dialling { roots, limits, metrics: metrics.pool(service) })
+        Ok::<_, ServeError>(Dialling {
+            roots,
+            limits,
+            proxy: config.upstream.proxy.clone(),
+            credential_probe: config.upstream.credential_probe,
+            metrics: metrics.pool(service),
+            holds: metrics.holds(service),
+        })
     };
     let to_apns = dialling(PushService::Apns, config.apns.ca_file.as_deref(), "apns.ca_file")?;
     let to_fcm = dialling(PushService::Fcm, config.fcm.ca_file.as_deref(), "fcm.ca_file")?;
@@ -78,6 +89,22 @@ pub(super) fn build(
     }
     let guard = HostGuard::new(&config.webpush.allow_hosts, &config.webpush.danger_allow_origins);
     Ok((carriers, guard))
+}
+
+/// Dials and fetches in advance for every app, all at once, and waits for that up to `deadline`.
+/// The sandbox is for developers, and which browsers' services there will be nobody knows.
+pub(super) async fn warm(carriers: &Carriers, deadline: Instant) {
+    let lanes = carriers.values().flatten();
+    let warm =
+        lanes.filter(|(lane, _)| matches!(lane, Lane::Apns(Environment::Production) | Lane::Fcm));
+    let mut warming: Vec<_> =
+        warm.map(|(_, carrier)| Box::pin(carrier.provider.warm(deadline))).collect();
+    // Polled together: each ends by the deadline.
+    poll_fn(|context| {
+        warming.retain_mut(|warm| warm.as_mut().poll(context).is_pending());
+        if warming.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// One token source for each (team, key): Apple counts renewals per key, whatever app they are for.

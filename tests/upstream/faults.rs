@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use sns_relay::provider::upstream::{
-    AddressGuard, FaultKind, Limits, Origin, Pool, PoolMetrics, SendError,
+    AddressGuard, Egress, FaultKind, Limits, Origin, Pool, PoolMetrics, SendError,
 };
 use tokio::io::duplex;
 use tokio::net::TcpListener;
@@ -49,7 +49,8 @@ async fn a_name_that_does_not_resolve_is_a_dns_fault() {
     let metrics = metrics();
     let origin = Origin::new("push.invalid", 443).unwrap();
     let tls = Certified::new().client;
-    let pool = Pool::new(origin, tls, AddressGuard::Any, slow_backoff(), metrics.clone());
+    let pool =
+        Pool::new(origin, tls, Egress::direct(AddressGuard::Any), slow_backoff(), metrics.clone());
     check_fault(&pool, &metrics, FaultKind::Dns).await;
 }
 

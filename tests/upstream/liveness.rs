@@ -9,14 +9,18 @@ use sns_relay::provider::upstream::{AddressGuard, CloseReason, Limits, SendError
 use tokio::io::duplex;
 use tokio::time::{Instant, sleep};
 
-use super::peer::{Peer, Reply, answer};
+use super::peer::{Peer, Reply, Script, answer};
 use super::{Certified, Rig, counted, eventually, metrics, pool, send};
 
 /// One adopted connection; the port is closed, so nothing else can be dialled.
 async fn adopted(limits: Limits) -> Rig {
-    let limits = Limits { connections_max: 1, ..limits };
     let script = |_: &_, number| if number == 13 { Reply::Hold } else { answer(5) };
-    let peer = Peer::offline(10, Box::new(script));
+    adopted_with(limits, 10, Box::new(script)).await
+}
+
+pub(crate) async fn adopted_with(limits: Limits, max_streams: u32, script: Box<Script>) -> Rig {
+    let limits = Limits { connections_max: 1, ..limits };
+    let peer = Peer::offline(max_streams, script);
     let metrics = metrics();
     let pool = pool(1, Certified::new().client, AddressGuard::Any, limits, &metrics);
     let (ours, theirs) = duplex(64 * 1_024);
@@ -49,7 +53,9 @@ async fn a_ping_leaves_every_interval() {
 
 #[tokio::test(start_paused = true)]
 async fn a_black_hole_is_closed_by_its_missing_pong_and_its_requests_are_unknown() {
-    let rig = adopted(Limits { ping_interval_s: 20, ping_timeout_s: 5, ..Limits::default() }).await;
+    let limits =
+        Limits { ping_interval_s: 20, ping_timeout_s: 5, wedge_ms: 600_000, ..Limits::default() };
+    let rig = adopted(limits).await;
     assert!(send(&rig.pool, 0, 5_000).await.is_ok());
     rig.peer.seen.mute.store(true, Ordering::SeqCst);
     let started = Instant::now();
@@ -87,9 +93,9 @@ async fn a_dropped_pool_closes_its_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_warmed_pool_has_its_connection_before_the_first_request() {
     let rig = Rig::start(Limits::default(), 10, |_, _| answer(0)).await;
-    rig.pool.warm();
-    rig.pool.warm();
-    eventually("connected", || rig.pool.status().connections == 1).await;
+    let soon = Instant::now() + Duration::from_secs(5);
+    tokio::join!(rig.pool.warm(soon), rig.pool.warm(soon));
+    assert_eq!(rig.pool.status().connections, 1);
     assert!(send(&rig.pool, 0, 5_000).await.is_ok());
     assert_eq!(rig.peer.count(|seen| &seen.connections), 1);
 }

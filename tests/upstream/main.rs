@@ -7,8 +7,11 @@ mod goaway;
 mod limits;
 mod liveness;
 mod peer;
+mod pressure;
+mod proxies;
 mod queue;
 mod random;
+mod replacement;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +24,8 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::RootCertStore;
 use rustls_pki_types::PrivateKeyDer;
 use sns_relay::provider::upstream::{
-    AddressGuard, Answer, Counters, Label, Limits, Origin, Pool, PoolMetrics, SendError,
+    AddressGuard, Answer, BreakerMetrics, Counters, Egress, Label, Limits, Origin, Pool,
+    PoolMetrics, SendError,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -108,7 +112,7 @@ fn pool(
     metrics: &Arc<PoolMetrics>,
 ) -> Arc<Pool> {
     let origin = Origin::new("localhost", port).unwrap();
-    Pool::new(origin, tls, guard, limits, metrics.clone())
+    Pool::new(origin, tls, Egress::direct(guard), limits, metrics.clone())
 }
 
 fn metrics() -> Arc<PoolMetrics> {
@@ -131,6 +135,7 @@ fn metrics() -> Arc<PoolMetrics> {
         replays: counters(),
         goaways: counters(),
         dial_failures: counters(),
+        breakers: Arc::new(BreakerMetrics { open: gauge(), events: counters() }),
     })
 }
 

@@ -220,9 +220,16 @@ where
         let _ = write.shutdown().await;
     });
     let mut head = [0; 9];
+    let mut have = 0;
     loop {
         tokio::select! {
-            got = read.read_exact(&mut head) => { got?; }
+            // `read_exact` would lose half a head to an order that comes meanwhile.
+            got = read.read(&mut head[have..]) => {
+                match got? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    bytes => have += bytes,
+                }
+            }
             order = orders.recv() => {
                 match order {
                     Ok(Order::Kill) | Err(_) => {
@@ -235,6 +242,10 @@ where
                 continue;
             }
         }
+        if have < head.len() {
+            continue;
+        }
+        have = 0;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let mut payload = vec![0; length];
         read.read_exact(&mut payload).await?;

@@ -182,11 +182,6 @@ impl TokenSource {
         token.is_ok_and(|token| token.version != seen)
     }
 
-    /// Fetches a token in advance.
-    pub fn warm(&self) {
-        self.start_fetch(Instant::now());
-    }
-
     /// The task outlives the message that started it: others wait for it too.
     fn start_fetch(&self, now: Instant) {
         if self.shared.state.send_if_modified(|state| state.begin(now)) {

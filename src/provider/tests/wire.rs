@@ -108,7 +108,14 @@ impl House {
         let acceptor = TlsAcceptor::from(Arc::new(server));
         tokio::spawn(Arc::clone(&service).serve(listener, acceptor));
         let roots = tls::Roots::load(Some(&ca_file)).ok().unwrap();
-        let dialling = Dialling { roots, limits: Limits::default(), metrics: pool_metrics() };
+        let dialling = Dialling {
+            roots,
+            limits: Limits::default(),
+            proxy: None,
+            credential_probe: Duration::from_secs(30),
+            metrics: pool_metrics(),
+            holds: breaker_metrics(),
+        };
         let url = ServiceUrl { host: "localhost".to_owned(), port };
         Self { service, url, dialling, clock: Clock::system() }
     }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use prometheus::{IntCounter, IntGauge};
 
@@ -29,6 +30,17 @@ pub struct PoolMetrics {
     pub goaways: Counters<GoAwayReason>,
     /// Dials that failed, and connections that ended before their first answer.
     pub dial_failures: Counters<FaultKind>,
+    /// The breakers of the pools.
+    pub breakers: Arc<BreakerMetrics>,
+}
+
+/// The handles of breakers of one sort.
+#[derive(Debug)]
+pub struct BreakerMetrics {
+    /// How many are open.
+    pub open: IntGauge,
+    /// What they did.
+    pub events: Counters<BreakerEvent>,
 }
 
 /// One counter for each value of a closed set.
@@ -85,7 +97,17 @@ labels! {
         Error => "error",
         /// No PONG.
         PingTimeout => "ping_timeout",
-        /// The pool was dropped, or an HTTP/1.1 request was cancelled.
+        /// Older than its jittered maximum, and replaced.
+        Age => "age",
+        /// It had carried so many requests that its stream numbers ran out, and was replaced.
+        StreamIds => "stream_ids",
+        /// Requests waited and nothing was answered.
+        Wedged => "wedged",
+        /// Its answers were such that only a new connection could mend them.
+        Distrusted => "distrusted",
+        /// An HTTP/1.1 request was cancelled.
+        Cancelled => "cancelled",
+        /// The pool was dropped.
         Shutdown => "shutdown",
     }
 }
@@ -121,6 +143,12 @@ labels! {
         Address => "address",
         /// No TCP connection.
         Connect => "connect",
+        /// No TCP connection to the proxy.
+        Proxy => "proxy",
+        /// The proxy wants other credentials.
+        ProxyAuthentication => "proxy_authentication",
+        /// The proxy does not connect us, or does not speak its protocol.
+        ProxyRefused => "proxy_refused",
         /// No TLS session.
         Tls => "tls",
         /// The peer negotiated neither HTTP/2 nor a permitted HTTP/1.1.
@@ -129,6 +157,22 @@ labels! {
         Lost => "lost",
         /// A dial failed a moment ago and the pause still runs; no dial was made.
         BackingOff => "backing_off",
+        /// The breaker is open; no dial was made.
+        BreakerOpen => "breaker_open",
+    }
+}
+
+labels! {
+    /// What a breaker did.
+    BreakerEvent {
+        /// It opened.
+        Opened => "opened",
+        /// It let one message through to see whether things are better.
+        Probed => "probed",
+        /// It closed.
+        Closed => "closed",
+        /// It refused a message.
+        Refused => "refused",
     }
 }
 

@@ -3,9 +3,7 @@
 //! It sits in the same pool as a connection whose limit is one stream, behind the same guarded
 //! dial. A cancelled request closes the connection, which is HTTP/1.1's only way to cancel.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
@@ -17,8 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::counts::{CloseReason, FaultKind};
-use super::slots::{Control, Fate, Inner, Slot, Transport};
-use super::{Answer, Miss};
+use super::ledger::{Control, Fate, Review};
+use super::slots::{Inner, Slot, Transport};
+use super::{Answer, ConnectionId, Miss};
 
 /// Bounds an answer's header bytes, and what is read ahead of its body.
 const BUFFER_BYTES_MAX: usize = 32 * 1_024;
@@ -49,7 +48,7 @@ where
 }
 
 async fn drive<I>(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     id: u64,
     control: &Control,
     mut connection: Connection<TokioIo<I>, Full<Bytes>>,
@@ -57,19 +56,18 @@ async fn drive<I>(
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let idle = Duration::from_secs(inner.limits().http1_idle_s);
-    let mut idle_at = Instant::now() + idle;
+    let mut review_at = Instant::now();
     loop {
         tokio::select! {
-            _ = &mut connection => return CloseReason::Error,
+            _ = &mut connection => return control.closing().unwrap_or(CloseReason::Error),
             () = control.bell.notified() => {
-                if control.closing.load(Ordering::Acquire) {
-                    return CloseReason::Shutdown;
+                if let Some(reason) = control.closing() {
+                    return reason;
                 }
             }
-            () = sleep_until(idle_at) => match inner.close_idle(id, idle) {
-                Some(again) => idle_at = again,
-                None => return CloseReason::Idle,
+            () = sleep_until(review_at) => match inner.review(id) {
+                Review::Again(at) => review_at = at,
+                Review::Closing => return control.closing().unwrap_or(CloseReason::Shutdown),
             },
         }
     }
@@ -102,9 +100,10 @@ pub(super) async fn exchange(
             let unwritten = error.take_message().is_some();
             return Err(if unwritten { Miss::Stale } else { Miss::Unknown });
         }
-        Err(_) => return Err(Miss::Unknown),
+        Err(_) => return Err(Miss::Late { counts: slot.miss(sent_at.elapsed()) }),
     };
     let elapsed = sent_at.elapsed();
+    slot.set_elapsed(elapsed);
     slot.set_fate(Fate::Open { answered: true });
     let (parts, incoming) = response.into_parts();
     let (body, complete) = read(incoming, deadline, answer_bytes_max).await;
@@ -112,7 +111,15 @@ pub(super) async fn exchange(
         lane.put(sender);
         slot.set_fate(Fate::Closed { answered: true });
     }
-    Ok(Answer { status: parts.status, headers: parts.headers, body, complete, sent_at, elapsed })
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+        complete,
+        sent_at,
+        elapsed,
+        connection: ConnectionId(slot.connection()),
+    })
 }
 
 async fn read(mut incoming: Incoming, deadline: Instant, bytes_max: usize) -> (Bytes, bool) {

@@ -10,7 +10,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,8 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::counts::{CloseReason, FaultKind, GoAwayReason, ReplayReason};
-use super::slots::{Control, Fate, Inner, Slot, Transport};
-use super::{Answer, Miss};
+use super::ledger::{Control, Fate, Review};
+use super::slots::{Inner, Slot, Transport};
+use super::{Answer, ConnectionId, Miss};
 
 /// RFC 9113 sets no limit before the peer's SETTINGS; what is then too much comes back refused.
 const STREAMS_BEFORE_SETTINGS: usize = 1;
@@ -42,6 +42,8 @@ struct Driver<I> {
     connection: Connection<I, Bytes>,
     /// Shows GOAWAY; None once seen, because a handle keeps the connection open.
     probe: Option<SendRequest<Bytes>>,
+    /// Why it is coming to an end.
+    ending: Option<CloseReason>,
     peer_limit: usize,
     id: u64,
     inner: Arc<Inner>,
@@ -50,7 +52,7 @@ struct Driver<I> {
 /// When to do what next.
 struct Schedule {
     ping_at: Instant,
-    idle_at: Instant,
+    review_at: Instant,
     proven_at: Option<Instant>,
     /// A PING is under way, and its PONG confirms so many resets.
     awaiting_pong: Option<usize>,
@@ -80,7 +82,7 @@ where
     let inner = inner.clone();
     let runtime = inner.runtime().clone();
     let peer_limit = STREAMS_BEFORE_SETTINGS;
-    let driver = Driver { connection, probe, peer_limit, id, inner };
+    let driver = Driver { connection, probe, ending: None, peer_limit, id, inner };
     runtime.spawn(async move {
         let (inner, id) = (driver.inner.clone(), driver.id);
         let reason = driver.run(pings, &control).await;
@@ -116,9 +118,10 @@ pub(super) async fn exchange(
             slot.set_fate(Fate::Closed { answered: false });
             return Err(miss(slot, &error));
         }
-        Err(_) => return Err(Miss::Unknown),
+        Err(_) => return Err(Miss::Late { counts: slot.miss(sent_at.elapsed()) }),
     };
     let elapsed = sent_at.elapsed();
+    slot.set_elapsed(elapsed);
     slot.set_fate(Fate::Open { answered: true });
     let (parts, mut stream) = response.into_parts();
     let (body, end) = read(&mut stream, deadline, answer_bytes_max).await;
@@ -126,7 +129,15 @@ pub(super) async fn exchange(
         slot.set_fate(Fate::Closed { answered: true });
     }
     let complete = end == BodyEnd::Whole;
-    Ok(Answer { status: parts.status, headers: parts.headers, body, complete, sent_at, elapsed })
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+        complete,
+        sent_at,
+        elapsed,
+        connection: ConnectionId(slot.connection()),
+    })
 }
 
 /// What a failed stream means for its request.
@@ -178,19 +189,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
     /// Runs until the connection is closed, and says why.
     async fn run(mut self, mut pings: PingPong, control: &Control) -> CloseReason {
         let inner = self.inner.clone();
-        let idle = Duration::from_secs(inner.limits().idle_s);
-        let mut schedule = Schedule::new(&inner, idle);
-        let mut closing = None;
+        let mut schedule = Schedule::new(&inner);
         loop {
             let awaiting_pong = schedule.awaiting_pong.is_some();
             tokio::select! {
                 // The connection first: it writes a reset before the PING that confirms it.
                 biased;
                 () = poll_fn(|context| self.poll(context)) => {
-                    return closing.unwrap_or(match self.probe {
-                        Some(_) => CloseReason::Error,
-                        None => CloseReason::GoAway,
-                    });
+                    return self.ending.unwrap_or(CloseReason::Error);
                 }
                 pong = poll_fn(|context| pings.poll_pong(context)), if awaiting_pong => {
                     // An error means that the connection is ending; the next poll sees it.
@@ -206,11 +212,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
                     }
                 }
                 () = control.bell.notified() => {
-                    if closing.is_none() && control.closing.load(Ordering::Acquire) {
-                        // Without handles h2 says GOAWAY and ends once its streams are done.
-                        closing = Some(CloseReason::Shutdown);
-                        self.probe = None;
-                    }
+                    self.heed(control);
                     if !awaiting_pong && inner.resetting(self.id) > 0 {
                         self.ping(&mut schedule, &mut pings).await;
                     }
@@ -221,22 +223,32 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
                         schedule.proven_at = None;
                         inner.reconsider();
                     }
-                    if schedule.idle_at <= now {
-                        let again = inner.close_idle(self.id, idle);
-                        schedule.idle_at = again.unwrap_or(now + idle.max(Duration::from_secs(1)));
-                        if again.is_none() && closing.is_none() {
-                            closing = Some(CloseReason::Idle);
-                            self.probe = None;
-                        }
+                    if schedule.review_at <= now {
+                        schedule.review_at = match inner.review(self.id) {
+                            Review::Again(at) => at,
+                            Review::Closing => now + inner.limits().idle(),
+                        };
+                        self.heed(control);
                     }
                     if schedule.ping_at <= now {
                         if awaiting_pong {
-                            return closing.unwrap_or(CloseReason::PingTimeout);
+                            return self.ending.unwrap_or(CloseReason::PingTimeout);
                         }
                         self.ping(&mut schedule, &mut pings).await;
                     }
                 }
             }
+        }
+    }
+
+    /// Begins to close when the pool says so.
+    fn heed(&mut self, control: &Control) {
+        if self.ending.is_none()
+            && let Some(reason) = control.closing()
+        {
+            // Without handles h2 says GOAWAY and ends once its streams are done.
+            self.ending = Some(reason);
+            self.probe = None;
         }
     }
 
@@ -263,10 +275,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
         if let Some(probe) = &mut self.probe
             && let Poll::Ready(Err(error)) = probe.poll_ready(context)
         {
-            if error.is_go_away() && error.is_remote() {
+            let is_goaway = error.is_go_away() && error.is_remote();
+            if is_goaway {
                 self.inner.metrics().goaways.count(GoAwayReason::of(&error));
-                self.probe = None;
             }
+            // Else it is broken; either way it ends once its streams do.
+            let reason = if is_goaway { CloseReason::GoAway } else { CloseReason::Error };
+            self.ending.get_or_insert(reason);
+            self.probe = None;
             self.inner.drain(self.id);
         }
         if ended { Poll::Ready(()) } else { Poll::Pending }
@@ -276,19 +292,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
 // === impl Schedule ===
 
 impl Schedule {
-    fn new(inner: &Inner, idle: Duration) -> Self {
+    fn new(inner: &Inner) -> Self {
         let now = Instant::now();
         let interval = Duration::from_secs(inner.limits().ping_interval_s);
         Self {
             ping_at: now + interval,
-            idle_at: now + idle,
+            review_at: now,
             proven_at: Some(now + inner.limits().connect()),
             awaiting_pong: None,
         }
     }
 
     fn next(&self) -> Instant {
-        let next = self.ping_at.min(self.idle_at);
+        let next = self.ping_at.min(self.review_at);
         self.proven_at.map_or(next, |at| at.min(next))
     }
 
