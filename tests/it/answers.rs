@@ -34,6 +34,7 @@ use crate::house::House;
 
 mod apns;
 mod fcm;
+mod isolation;
 mod silence;
 mod told;
 mod webpush;
