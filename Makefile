@@ -12,7 +12,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 build: tools
 	cargo build --release --workspace --locked
 
-# One NAS, three devices, the real relay, simulated push services. KEEP=1 leaves it up, with lines to try.
+# One NAS, three devices, the real relay, simulated push services. KEEP=1 leaves it up, with lines
+# to try.
 demo: build
 	@"$(CARGO_TARGET_DIR)/release/sns-demo" $(if $(filter-out 0,$(KEEP)),--keep)
 
@@ -27,6 +28,6 @@ lint: tools
 
 # Says what is missing before a compiler says it worse.
 tools:
-	@command -v cargo >/dev/null || { echo "cargo is missing: install rustup, https://rustup.rs"; exit 1; }
+	@command -v cargo >/dev/null || { echo "cargo is missing: https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "cc is missing: sudo apt install build-essential"; exit 1; }
-	@cargo --version || { echo "the toolchain of rust-toolchain.toml is missing and rustup cannot fetch it"; exit 1; }
+	@cargo --version || { echo "rustup cannot fetch the toolchain of rust-toolchain.toml"; exit 1; }

@@ -1,5 +1,7 @@
 //! README.md against the program: what it prints is what runs.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail that way")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

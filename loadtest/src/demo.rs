@@ -1,8 +1,9 @@
-//! The demo: the real relay between one NAS and three devices, and everything that each of them saw.
+//! The demo: the real relay between one NAS and three devices, and all that each of them saw.
 //!
 //! In: the relay's binary beside this program's own. Out: tables, and whether every device read its
 //! text and every search for what must not be there found nothing. Apple, Google and Mozilla are
-//! simulated on loopback; the relay is a process of its own, started and stopped as an operator does.
+//! simulated on loopback; the relay is a process of its own, started and stopped as an operator
+//! does.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -31,6 +32,8 @@ mod page;
 
 mod encore;
 
+mod stop_signals;
+
 pub use encore::LINES;
 
 use act::Scene;
@@ -38,6 +41,7 @@ use cast::Cast;
 use kept::Kept;
 use relay_process::RelayProcess;
 use search::Search;
+use stop_signals::StopSignals;
 
 /// Why the demo could not be played to its end.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,9 @@ pub enum DemoError {
     /// A file, a process or the terminal.
     #[error("a file, a process or the terminal fails")]
     Io(#[from] io::Error),
+    /// Ctrl-C or a signal, before the end.
+    #[error("stopped before the end")]
+    Stopped,
     /// An answer that lacks a part.
     #[error("{0}")]
     Missing(&'static str),
@@ -82,11 +89,23 @@ pub enum DemoError {
 
 /// Plays the demo; with `keep` it stays up until Ctrl-C or SIGTERM.
 /// Gives whether every device read its text and nothing was found where it must not be.
-/// Errors: [`DemoError`].
+/// Errors: [`DemoError`]; the relay is stopped all the same.
 pub async fn run(keep: bool, out: &mut (impl Write + Send)) -> Result<bool, DemoError> {
+    let mut stop = StopSignals::new()?;
     let mut stage = Stage::set().await?;
     let mut relay = RelayProcess::start(&mut stage).await?;
-    let played = play(&stage, &mut relay, keep, out).await;
+    let played = tokio::select! {
+        played = play(&stage, &relay, out) => played,
+        () = stop.asked() => Err(DemoError::Stopped),
+    };
+    let played = match played {
+        Ok((cast, good)) if keep => tokio::select! {
+            error = encore::play(&stage, &mut relay, &cast, out) => Err(error),
+            // The terminal has written its ^C into the line.
+            () = stop.asked() => writeln!(out).map(|()| good).map_err(DemoError::from),
+        },
+        played => played.map(|(_, good)| good),
+    };
     let stopped = relay.stop().await;
     let good = played.map_err(|error| relay.with_log(error))?;
     stopped?;
@@ -96,10 +115,9 @@ pub async fn run(keep: bool, out: &mut (impl Write + Send)) -> Result<bool, Demo
 
 async fn play(
     stage: &Stage,
-    relay: &mut RelayProcess,
-    keep: bool,
+    relay: &RelayProcess,
     out: &mut (impl Write + Send),
-) -> Result<bool, DemoError> {
+) -> Result<(Cast, bool), DemoError> {
     let cast = Cast::gather(stage, relay.url()).await?;
     page::opening(out, relay, &cast)?;
     let mut scenes = act::chat(stage, &cast).await?;
@@ -113,10 +131,7 @@ async fn play(
     let good =
         scenes.iter().all(Scene::is_good) && kept.is_good() && searches.iter().all(Search::is_good);
     page::verdict(out, &scenes, &kept, &searches)?;
-    if keep {
-        encore::play(stage, relay, &cast, out).await?;
-    }
-    Ok(good)
+    Ok((cast, good))
 }
 
 /// Writes an error and its causes on one line.

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, value_parser};
 use sns_loadtest::device::DeviceKind;
 use sns_loadtest::measure::MeasureError;
 use sns_loadtest::measure::crowd::Protocol;
@@ -34,10 +34,10 @@ struct PushArgs {
     #[arg(long, value_enum, default_value_t = Service::Apns)]
     service: Service,
     /// Messages in a second.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 200, value_parser = value_parser!(u32).range(1..=1_000_000))]
     rate_per_s: u32,
     /// Seconds of one run.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3_600))]
     seconds: u32,
     /// Seconds of the same load beforehand, not counted.
     #[arg(long, default_value_t = 2)]
@@ -46,13 +46,13 @@ struct PushArgs {
     #[arg(long, default_value_t = 1)]
     runs: u32,
     /// Connections of the senders.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 16, value_parser = value_parser!(u32).range(1..=10_000))]
     connections: u32,
     /// The senders speak HTTP/2 instead of HTTP/1.1.
     #[arg(long)]
     http2: bool,
     /// Devices, paired beforehand.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..=100_000))]
     devices: u32,
     /// Bytes of a message before it is sealed and padded.
     #[arg(long, default_value_t = 800)]

@@ -287,7 +287,6 @@ mod tests {
 
     #[derive(Deserialize, Debug, PartialEq)]
     #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only read by serde")]
     struct Outer {
         name: String,
         #[serde(default)]

@@ -1,4 +1,4 @@
-//! An ordinary Web Push library as the sender: it knows RFC 8030 and 8291, and nothing of this relay.
+//! An ordinary Web Push library as the sender: it knows RFC 8030 and 8291, and nothing of us.
 
 use bytes::Bytes;
 use http::Request;
@@ -12,7 +12,7 @@ use web_push_native::{Auth, WebPushBuilder};
 
 use crate::house::{House, KINDS};
 
-/// `web-push-native` makes the whole request; only the VAPID token is signed beside it, by RFC 8292.
+/// `web-push-native` makes the whole request; only the VAPID token is signed beside it (RFC 8292).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_push_library_reaches_each_kind_of_device() {
     let house = House::build().await;

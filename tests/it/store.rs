@@ -47,7 +47,7 @@ async fn assert_all_found(store: &Store) {
     }
 }
 
-/// Eight writers enrol five thousand; each is found with and without the cache, and after reopening.
+/// Eight writers enrol five thousand; each is found, with the cache and without, and once reopened.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_many_identities_is_found_by_its_key() {
     let folder = tempfile::tempdir().unwrap();

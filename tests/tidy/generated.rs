@@ -1,6 +1,6 @@
 //! The parts of docs/ that are made from the code, and the check that they say what it says.
 //!
-//! A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; the rest is written by hand.
+//! A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; the rest is by hand.
 
 use std::fmt::Write as _;
 use std::fs;

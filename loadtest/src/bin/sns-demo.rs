@@ -1,6 +1,7 @@
 //! `sns-demo`: one NAS, three devices and the real relay, shown from all sides.
 //!
-//! Exit codes: 0 when every device read its text and every check held, 1 otherwise, 64 for bad usage.
+//! Exit codes: 0 when every device read its text and every check held, 1 otherwise, 64 for bad
+//! usage.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -1,10 +1,8 @@
 //! The demo that stays up: what to type, and what the devices read meanwhile.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
-
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::DemoError;
 use super::cast::Cast;
@@ -49,39 +47,50 @@ curl -s $ADMIN/metrics | grep sns_outcomes_total
 /// How long the demo looks away between two looks at the devices, when nothing wakes it.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
-/// Prints lines to try, then what each device reads, until Ctrl-C or SIGTERM.
-/// Errors: the relay has ended.
+/// Prints lines to try, then what each device reads; ends only with an error.
 pub(super) async fn play(
     stage: &Stage,
     relay: &mut RelayProcess,
     cast: &Cast,
     out: &mut impl Write,
-) -> Result<(), DemoError> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    lines(stage, relay, cast, out)?;
+) -> DemoError {
+    if let Err(error) = lines(stage, relay, cast, out) {
+        return error;
+    }
     let mut seen = cast.devices.iter().map(|to| to.delivered(stage).len()).collect::<Vec<_>>();
     loop {
         let accepted = accepted(stage);
-        for (to, seen) in cast.devices.iter().zip(&mut seen) {
-            let delivered = to.delivered(stage);
-            for one in delivered.iter().skip(*seen) {
-                match to.read(one) {
-                    Ok(text) => writeln!(out, "{} read: {}", to.name, text.trim_end())?,
-                    Err(why) => writeln!(out, "{} read nothing: {why}", to.name)?,
-                }
-            }
-            *seen = delivered.len();
+        if let Err(error) = readings(stage, cast, &mut seen, out) {
+            return error.into();
         }
-        out.flush()?;
         tokio::select! {
-            () = stopped(&mut interrupt, &mut terminate) => return Ok(writeln!(out)?),
             () = more_accepted(stage, accepted) => {}
-            ended = relay.ended() => {
-                return Err(relay.fault(format!("the relay ended with {}", ended?)));
-            }
+            ended = relay.ended() => return match ended {
+                Ok(status) => relay.fault(format!("the relay ended with {status}")),
+                Err(error) => error,
+            },
         }
     }
+}
+
+/// Prints what the devices have read since they were last looked at.
+fn readings(
+    stage: &Stage,
+    cast: &Cast,
+    seen: &mut [usize],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    for (to, seen) in cast.devices.iter().zip(seen) {
+        let delivered = to.delivered(stage);
+        for one in delivered.iter().skip(*seen) {
+            match to.read(one) {
+                Ok(text) => writeln!(out, "{} read: {}", to.name, text.trim_end())?,
+                Err(why) => writeln!(out, "{} read nothing: {why}", to.name)?,
+            }
+        }
+        *seen = delivered.len();
+    }
+    out.flush()
 }
 
 fn lines(
@@ -120,12 +129,5 @@ async fn more_accepted(stage: &Stage, [apns, fcm, webpush]: [u64; 3]) {
         _ = stage.apns.journal().wait_accepted(apns + 1, LOOK_LIMIT) => {}
         _ = stage.fcm.journal().wait_accepted(fcm + 1, LOOK_LIMIT) => {}
         _ = stage.webpush.journal().wait_accepted(webpush + 1, LOOK_LIMIT) => {}
-    }
-}
-
-async fn stopped(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
     }
 }

@@ -44,7 +44,7 @@ impl RelayProcess {
     pub(super) async fn start(stage: &mut Stage) -> Result<Self, DemoError> {
         let program = beside_this_program("sns-relay")?;
         make_keys(&program, &stage.keys_folder()).await?;
-        // The public URL is in the configuration before the port is bound, so a free one is found first.
+        // The public URL is written before the port is bound, so a free port is found first.
         let (listen, admin) = (free_address()?, free_address()?);
         let url = format!("http://localhost:{}", listen.port());
         let config_file = stage.write_config(listen, admin, &url)?;
@@ -55,6 +55,8 @@ impl RelayProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log_file)?)
+            // Ctrl-C in the terminal is for the demo, which stops the relay in its own time.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let http = Client::builder(TokioExecutor::new()).build_http();
@@ -113,7 +115,7 @@ impl RelayProcess {
     /// Adds the log to an error that has none.
     pub(super) fn with_log(&self, error: DemoError) -> DemoError {
         match error {
-            error @ DemoError::Relay { .. } => error,
+            error @ (DemoError::Relay { .. } | DemoError::Stopped) => error,
             error => self.fault(crate::demo::with_causes(&error)),
         }
     }

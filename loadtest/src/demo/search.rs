@@ -1,8 +1,8 @@
 //! Searches for what must not be there: in the relay's files, in its log, in what left for the push
 //! services.
 //!
-//! A search looks at bytes and knows nothing of formats; it counts them, so that a search of nothing
-//! cannot pass for a clean one.
+//! A search looks at bytes and knows nothing of formats; it counts them, so that a search of
+//! nothing cannot pass for a clean one.
 
 use std::fs;
 use std::path::Path;

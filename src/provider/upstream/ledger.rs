@@ -19,6 +19,9 @@ mod entry;
 
 pub(super) use entry::{Control, Entry, Fate, Use};
 
+/// A pause after a lost connection that requests wait through.
+const LOST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The books of one pool: `T` writes to a connection, `W` is a waiting request.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger<T, W> {
@@ -107,9 +110,7 @@ impl<T: Clone, W> Ledger<T, W> {
         {
             return Place::Granted(grant);
         }
-        if self.is_cut_off()
-            && let Some(fault) = self.quiet(now)
-        {
+        if let Some(fault) = self.hopeless(now) {
             return Place::CutOff(DialFault { kind: FaultKind::BackingOff, ..fault });
         }
         if self.waiters.len() >= limits.waiting_max {
@@ -141,8 +142,7 @@ impl<T: Clone, W> Ledger<T, W> {
             hands.dial();
         }
         if !self.waiters.is_empty()
-            && self.is_cut_off()
-            && let Some(fault) = self.quiet(now)
+            && let Some(fault) = self.hopeless(now)
         {
             for (_, waiter) in std::mem::take(&mut self.waiters) {
                 hands.refuse(waiter, fault);
@@ -302,20 +302,29 @@ impl<T: Clone, W> Ledger<T, W> {
         failed
     }
 
-    /// A dial failed, or a connection before its first answer: the next dial waits.
-    pub(super) fn fail(&mut self, kind: FaultKind, dice: u64, limits: &Limits, now: Instant) {
+    /// A dial failed, or a connection before its first answer: the next dial waits until the time
+    /// that is given, if any.
+    pub(super) fn fail(
+        &mut self,
+        kind: FaultKind,
+        dice: u64,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<Instant> {
         let doublings = self.failures.min(20);
         self.failures = self.failures.saturating_add(1);
         self.wanted = 0;
         // A refused client certificate ends each connection before its first answer (TLS 1.3), and
         // dialling on would hammer the push service; a GOAWAY may do so once.
         if kind == FaultKind::Lost && doublings == 0 {
-            return;
+            return None;
         }
         let longest_ms = limits.backoff_ms_max.max(1);
         let pause_ms = limits.backoff_ms_min.saturating_mul(1 << doublings).min(longest_ms);
         let pause_ms = pause_ms - dice % (pause_ms / 2 + 1);
-        self.quiet_until = Some((now + Duration::from_millis(pause_ms), kind));
+        let until = now + Duration::from_millis(pause_ms);
+        self.quiet_until = Some((until, kind));
+        Some(until)
     }
 
     pub(super) fn shut_down(&mut self) {
@@ -359,6 +368,15 @@ impl<T: Clone, W> Ledger<T, W> {
         let (until, kind) = self.quiet_until?;
         let retry_after = until.saturating_duration_since(now);
         (!retry_after.is_zero()).then_some(DialFault { kind, retry_after })
+    }
+
+    /// Why there is nothing to wait for: no stream is there or on its way, and none will be soon.
+    /// A connection that was lost before its first answer is no reason to give up, when the next
+    /// dial is near: a GOAWAY does that to a push service in its best health.
+    fn hopeless(&self, now: Instant) -> Option<DialFault> {
+        let fault = self.quiet(now).filter(|_| self.is_cut_off())?;
+        let is_near = fault.kind == FaultKind::Lost && fault.retry_after <= LOST_PATIENCE;
+        (!is_near).then_some(fault)
     }
 
     /// Whether no stream is there, or on its way.

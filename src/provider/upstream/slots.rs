@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::counts::{CloseReason, FaultKind, PoolMetrics, ShedReason};
 use super::dial::{Dialler, dial, dice};
@@ -201,7 +201,8 @@ impl Inner {
         self.settle(&mut state);
     }
 
-    /// Looks again whether to dial: a new connection had its time to prove itself.
+    /// Looks again whether to dial: a new connection had its time to prove itself, or a pause is
+    /// over.
     pub(super) fn reconsider(self: &Arc<Self>) {
         let mut state = self.lock();
         self.settle(&mut state);
@@ -231,9 +232,16 @@ impl Inner {
         self.settle(state);
     }
 
-    fn fail(&self, state: &mut Books, kind: FaultKind) {
+    fn fail(self: &Arc<Self>, state: &mut Books, kind: FaultKind) {
         self.metrics.dial_failures.count(kind);
-        state.fail(kind, dice(), &self.limits, Instant::now());
+        if let Some(until) = state.fail(kind, dice(), &self.limits, Instant::now()) {
+            // Those who wait through the pause are served after it, though nobody else comes.
+            let inner = Arc::clone(self);
+            self.runtime.spawn(async move {
+                sleep_until(until).await;
+                inner.reconsider();
+            });
+        }
     }
 
     fn slot(self: &Arc<Self>, grant: Grant<Transport>) -> Slot {

@@ -1,8 +1,8 @@
 //! A connection whose peer must take what it is sent.
 //!
 //! A peer that asks and never reads would hold its place for good: TCP waits for ever. Here a write
-//! that makes no progress for a given time fails, and the connection with it. Reading is left alone:
-//! hyper and the doors time headers and bodies.
+//! that makes no progress for a given time fails, and the connection with it. Reading is left
+//! alone: hyper and the doors time headers and bodies.
 
 use std::io;
 use std::pin::Pin;

@@ -255,7 +255,10 @@ impl Model {
             assert!(ledger.pick(&self.limits).is_none(), "a stream is free while requests wait");
             // With the bound of draining connections reached, they wait for one of those to end.
             let is_bound = ledger.connections.len() == self.limits.connections_total_max();
-            assert!(!ledger.is_cut_off() || is_bound, "requests wait for nothing");
+            // After a lost connection they wait through a short pause, and look again after it.
+            let lost = |fault: DialFault| fault.kind == FaultKind::Lost;
+            let pauses = ledger.quiet(self.now).is_some_and(lost);
+            assert!(!ledger.is_cut_off() || is_bound || pauses, "requests wait for nothing");
         }
         assert!(ledger.connections.len() <= self.limits.connections_total_max());
         let staying = ledger.open().filter(|entry| entry.retiring.is_none()).count();
@@ -279,6 +282,7 @@ impl Model {
                 self.step(Deed::End { place });
             }
             self.step(Deed::Dialled { well: true });
+            self.step(Deed::Pass { ms: 100 });
             if self.waiting.is_empty() && self.held.is_empty() && self.resetting.is_empty() {
                 break;
             }

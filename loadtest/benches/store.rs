@@ -1,4 +1,4 @@
-//! What the embedded identity store costs as it grows: time of a lookup, time of an enrolment, memory.
+//! What the embedded identity store costs as it grows: lookup, enrolment, memory.
 //!
 //! `cargo bench --bench store` prints one row for each size. Lookups and enrolments go through the
 //! store's own interface; the table is filled beforehand in one transaction, which no relay needs.
@@ -22,7 +22,6 @@ type Fault = Box<dyn std::error::Error>;
 
 /// The figures of one size.
 struct Row {
-    identities: u32,
     uncached_us: f64,
     cached_us: f64,
     enrolment_us: f64,
@@ -37,7 +36,7 @@ fn main() -> Result<(), Fault> {
          | process memory, MiB | file, MiB |\n| ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for identities in SIZES {
-        let Row { uncached_us, cached_us, enrolment_us, memory_mib, file_mib, .. } =
+        let Row { uncached_us, cached_us, enrolment_us, memory_mib, file_mib } =
             runtime.block_on(measure(identities))?;
         writeln!(
             text,
@@ -69,7 +68,7 @@ async fn measure(identities: u32) -> Result<Row, Fault> {
     }
     let enrolment_us = micros_each(begun.elapsed(), ENROLMENTS);
     let file_mib = mib(std::fs::metadata(&file)?.len());
-    Ok(Row { identities, uncached_us, cached_us, enrolment_us, memory_mib, file_mib })
+    Ok(Row { uncached_us, cached_us, enrolment_us, memory_mib, file_mib })
 }
 
 fn open(file: &Path, cache_entries_max: u64) -> Result<Store, Fault> {
