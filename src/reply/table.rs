@@ -90,7 +90,7 @@ pub(super) const fn row(code: Code) -> Row {
             not_now(503, "no stream to the push service came free in time; nothing was sent")
         }
         Code::PushServiceUnreachable => {
-            not_now(503, "no connection to the push service; nothing was sent")
+            not_now(503, "the push service cannot be reached, or keeps failing; nothing was sent")
         }
         Code::OauthUnavailable => {
             not_now(503, "the token endpoint of the push service does not answer; nothing was sent")

@@ -34,6 +34,7 @@ use crate::house::House;
 
 mod apns;
 mod fcm;
+mod isolation;
 mod silence;
 mod told;
 mod webpush;
@@ -83,6 +84,8 @@ impl Line {
             stage.set_key("feedback.hold_s_max", 0);
             stage.set_key("feedback.gone_burst_max", 1000);
             stage.set_key("limits.device.ordinary_burst", 10_000);
+            // These tests count requests and tokens: nothing goes out before the first message.
+            stage.set_key("upstream.prewarm", 0);
             change(stage);
         })
         .await;
@@ -173,15 +176,16 @@ impl Line {
         assert_eq!(self.house.read_by(&self.device).len() - read, 1, "deliveries of {name}");
     }
 
-    /// Plays a whole table, and then one message more that the push service accepts.
+    /// Plays a whole table, and after each row one message more that the push service accepts: a
+    /// credential that is refused several times in a row is held.
     async fn play(&self, rows: &[Row]) {
         // Apple's word on a bad token is believed only of a credential that is seen to work.
         assert_eq!(self.push().await, accepted());
         for row in rows {
             self.check(row).await;
+            self.script().reset();
+            assert_eq!(self.push().await, accepted());
         }
-        self.script().reset();
-        assert_eq!(self.push().await, accepted());
         let spoke_http2 =
             |figures: &ConnectionStats| figures.stream_limit > 1 || figures.streams_opened == 0;
         assert!(self.connections().stats().iter().all(spoke_http2), "HTTP/1.1 has one stream");

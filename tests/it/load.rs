@@ -8,8 +8,8 @@ use std::time::Duration;
 use sns_loadtest::device::{Device, DeviceKind};
 use sns_loadtest::measure::crowd::{Crowd, Protocol};
 use sns_loadtest::measure::letter::{Letter, Sender};
-use sns_loadtest::sim::journal::Journal;
-use sns_loadtest::sim::script::{GoAway, Script, Step};
+use sns_loadtest::sim::journal::{Journal, StreamOutcome};
+use sns_loadtest::sim::script::{Cut, GoAway, Script, Step};
 use sns_loadtest::sim::server::Connections;
 use sns_loadtest::sim::webpush::{self, WebPushSim, WebPushSimConfig};
 use sns_loadtest::stage::Stage;
@@ -172,6 +172,10 @@ async fn a_goaway_in_mid_load_loses_and_doubles_no_message() {
             let stats = service.connections.stats();
             let gone = stats.iter().filter(|connection| connection.going_away).count();
             assert!(gone >= 3, "{what}: only {gone} connections went away");
+            let entries = service.journal.entries();
+            let disowned = entries.iter().any(|entry| entry.outcome == StreamOutcome::Disowned);
+            // A graceful GOAWAY may disown some too: those that crossed it on the way.
+            assert!(disowned || go_away.cut == Cut::AfterSeen, "{what}: no stream was cut off");
         }
     }
 }

@@ -197,8 +197,8 @@ where
     seen.connections.fetch_add(1, Ordering::SeqCst);
     let limit = limit.load(Ordering::SeqCst);
     io.write_all(&frame(SETTINGS, 0, 0, &max_streams(limit))).await?;
-    let (mut read, mut write) = tokio::io::split(io);
-    let (out, mut frames) = mpsc::channel::<Vec<u8>>(4_096);
+    let (mut read, write) = tokio::io::split(io);
+    let (out, frames) = mpsc::channel::<Vec<u8>>(4_096);
     // Until our SETTINGS are acknowledged, RFC 9113 knows no limit.
     let limits = VecDeque::from([u32::MAX, limit]);
     let state = Streams {
@@ -210,15 +210,7 @@ where
     };
     let conn = Conn { seen, script, out, state: Arc::new(Mutex::new(state)) };
     let seen = conn.seen.clone();
-    tokio::spawn(async move {
-        while let Some(bytes) = frames.recv().await {
-            if bytes.is_empty() || write.write_all(&bytes).await.is_err() {
-                break;
-            }
-            let _ = write.flush().await;
-        }
-        let _ = write.shutdown().await;
-    });
+    tokio::spawn(write_all(write, frames));
     let mut head = [0; 9];
     let mut have = 0;
     loop {
@@ -255,6 +247,17 @@ where
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         conn.receive(head[3], head[4], stream, payload).await;
     }
+}
+
+/// Writes what comes; an empty frame ends it.
+async fn write_all<I: AsyncWrite + Unpin>(mut write: I, mut frames: mpsc::Receiver<Vec<u8>>) {
+    while let Some(bytes) = frames.recv().await {
+        if bytes.is_empty() || write.write_all(&bytes).await.is_err() {
+            break;
+        }
+        let _ = write.flush().await;
+    }
+    let _ = write.shutdown().await;
 }
 
 impl Conn {

@@ -37,7 +37,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
     let since_unix_ms = body["timestamp"].as_u64().filter(|since| *since <= TIMESTAMP_MS_MAX);
     let gone = |code| Outcome::Gone { code, since_unix_ms };
     match (status.as_u16(), reason) {
-        // Malformed, or of the other environment; the corridor guards against a mass of these.
+        // Malformed, or of the other environment; the pairing said which one it is of.
         (400, "BadDeviceToken") => {
             Outcome::Gone { code: Code::ApnsBadDeviceToken, since_unix_ms: None }
         }

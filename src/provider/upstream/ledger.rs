@@ -303,7 +303,7 @@ impl<T: Clone, W> Ledger<T, W> {
     }
 
     /// A dial failed, or a connection before its first answer: the next dial waits until the time
-    /// that is given.
+    /// that is given, if any.
     pub(super) fn fail(
         &mut self,
         kind: FaultKind,

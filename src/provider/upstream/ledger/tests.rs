@@ -255,9 +255,10 @@ impl Model {
             assert!(ledger.pick(&self.limits).is_none(), "a stream is free while requests wait");
             // With the bound of draining connections reached, they wait for one of those to end.
             let is_bound = ledger.connections.len() == self.limits.connections_total_max();
-            // Through a short pause they wait for the dial after it.
-            let is_pause = ledger.quiet(self.now).is_some() && ledger.hopeless(self.now).is_none();
-            assert!(!ledger.is_cut_off() || is_bound || is_pause, "requests wait for nothing");
+            // After a lost connection they wait through a short pause, and look again after it.
+            let lost = |fault: DialFault| fault.kind == FaultKind::Lost;
+            let pauses = ledger.quiet(self.now).is_some_and(lost);
+            assert!(!ledger.is_cut_off() || is_bound || pauses, "requests wait for nothing");
         }
         assert!(ledger.connections.len() <= self.limits.connections_total_max());
         let staying = ledger.open().filter(|entry| entry.retiring.is_none()).count();
@@ -280,9 +281,8 @@ impl Model {
             while let Some(place) = self.ledger.connections.iter().position(done) {
                 self.step(Deed::End { place });
             }
-            // The pool's timer comes back when a pause is over.
-            self.step(Deed::Pass { ms: self.limits.backoff_ms_max });
             self.step(Deed::Dialled { well: true });
+            self.step(Deed::Pass { ms: 100 });
             if self.waiting.is_empty() && self.held.is_empty() && self.resetting.is_empty() {
                 break;
             }
