@@ -29,7 +29,7 @@ pub struct Fcm {
     pool: Arc<Pool>,
     hold: Hold,
     path: Uri,
-    tokens: TokenSource,
+    tokens: Arc<TokenSource>,
     clock: Clock,
 }
 
@@ -42,7 +42,7 @@ impl Fcm {
     pub fn new(
         app: &AppFcm,
         url: &ServiceUrl,
-        tokens: TokenSource,
+        tokens: Arc<TokenSource>,
         dialling: &Dialling,
         clock: Clock,
     ) -> Result<Self, SetupError> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::ServeError;
 use crate::clock::Clock;
-use crate::config::{ApnsCredential, AppApns, Config, files};
+use crate::config::{ApnsCredential, AppApns, AppFcm, Config, files};
 use crate::feedback::Feedback;
 use crate::metrics::Metrics;
 use crate::provider::apns::{self, Apns};
@@ -52,6 +52,7 @@ pub(super) fn build(
     let pools = WebPushPools::new(&config.webpush, &to_webpush).map_err(at("webpush"))?;
     let pools = Arc::new(pools);
     let mut apns_tokens = ApnsTokens { sources: HashMap::new(), clock, metrics };
+    let mut fcm_tokens = FcmTokens { sources: HashMap::new(), clock, metrics };
     for (name, app) in &config.apps {
         let lanes = carriers.entry(name.clone()).or_default();
         let fault = |service: &str| at(format!("apps.{name}.{service}"));
@@ -73,9 +74,7 @@ pub(super) fn build(
             }
         }
         if let Some(app) = &app.fcm {
-            let renewals = metrics.renewals(PushService::Fcm);
-            let tokens = fcm::token::TokenSource::new(app, &to_fcm, clock.clone(), renewals)
-                .map_err(fault("fcm"))?;
+            let tokens = fcm_tokens.source(app, &to_fcm).map_err(fault("fcm"))?;
             let fcm = Fcm::new(app, &config.fcm.base_url, tokens, &to_fcm, clock.clone())
                 .map_err(fault("fcm"))?;
             lanes.insert(Lane::Fcm, carrier(AnyProvider::Fcm(fcm)));
@@ -130,6 +129,32 @@ impl ApnsTokens<'_> {
         let source = Arc::new(source);
         self.sources.insert(name, Arc::clone(&source));
         Ok(apns::Credential::Token(source))
+    }
+}
+
+/// One token source for each (service account, key): an access token is the account's, whatever app
+/// it is for.
+struct FcmTokens<'a> {
+    sources: HashMap<(String, String), Arc<fcm::token::TokenSource>>,
+    clock: &'a Clock,
+    metrics: &'a Metrics,
+}
+
+impl FcmTokens<'_> {
+    fn source(
+        &mut self,
+        app: &AppFcm,
+        to_fcm: &Dialling,
+    ) -> Result<Arc<fcm::token::TokenSource>, SetupError> {
+        let name = (app.client_email.clone(), app.private_key_id.clone());
+        if let Some(source) = self.sources.get(&name) {
+            return Ok(Arc::clone(source));
+        }
+        let renewals = self.metrics.renewals(PushService::Fcm);
+        let source = fcm::token::TokenSource::new(app, to_fcm, self.clock.clone(), renewals)?;
+        let source = Arc::new(source);
+        self.sources.insert(name, Arc::clone(&source));
+        Ok(source)
     }
 }
 

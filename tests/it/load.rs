@@ -116,7 +116,7 @@ async fn no_message_is_refused_for_too_many_streams() {
     for kind in KINDS {
         for limit in [1, 2, 100] {
             let what = format!("{kind:?} with {limit} streams");
-            let house = House::build().await;
+            let house = House::with(Stage::make_room).await;
             let service = Service::of(&house, kind);
             service.connections.set_stream_limit(limit);
             let fan = Fan::gather(&house, kind).await;
@@ -136,7 +136,7 @@ async fn no_message_is_refused_for_too_many_streams() {
 async fn a_stream_limit_is_followed_up_and_down_under_load() {
     for kind in KINDS {
         let what = format!("{kind:?}");
-        let house = House::build().await;
+        let house = House::with(Stage::make_room).await;
         let service = Service::of(&house, kind);
         service.connections.set_stream_limit(100);
         service.script.latency(Duration::from_millis(5));
@@ -158,7 +158,7 @@ async fn a_goaway_in_mid_load_loses_and_doubles_no_message() {
     for kind in KINDS {
         for (name, go_away) in [("graceful", GoAway::graceful()), ("cutting", GoAway::cutting())] {
             let what = format!("{kind:?}, {name}");
-            let house = House::build().await;
+            let house = House::with(Stage::make_room).await;
             let service = Service::of(&house, kind);
             service.script.latency(Duration::from_millis(10));
             let fan = Fan::gather(&house, kind).await;
@@ -183,7 +183,7 @@ async fn a_goaway_in_mid_load_loses_and_doubles_no_message() {
 /// A relay that has sent nothing yet gets a thousand messages for each push service at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_start_takes_one_token_and_few_connections() {
-    let house = House::build().await;
+    let house = House::with(Stage::make_room).await;
     let mut crowds = Vec::new();
     for kind in KINDS {
         let fan = Fan::gather(&house, kind).await;

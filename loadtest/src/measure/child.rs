@@ -46,6 +46,7 @@ impl RelayChild {
         // The public URL is in the configuration before the port is bound.
         let (listen, admin) = (free_address()?, free_address()?);
         let url = format!("http://localhost:{}", listen.port());
+        stage.make_room();
         let config_file = stage.write_config(listen, admin, &url)?;
         let log_file = stage.folder().join("relay.log");
         let child = Command::new(program)

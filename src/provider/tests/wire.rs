@@ -248,7 +248,8 @@ async fn google_gets_the_message_under_an_access_token() {
     let metrics = renewal_metrics();
     let tokens =
         fcm::token::TokenSource::new(&app, &house.dialling, clock.clone(), metrics.clone());
-    let fcm = fcm::Fcm::new(&app, &house.url, tokens.ok().unwrap(), &house.dialling, clock);
+    let tokens = Arc::new(tokens.ok().unwrap());
+    let fcm = fcm::Fcm::new(&app, &house.url, tokens, &house.dialling, clock);
     let provider = AnyProvider::Fcm(fcm.ok().unwrap());
     let route = house.route(Address::parse_fcm("a:b").ok().unwrap());
     let attempt = provider.send(&route, soon()).await;
