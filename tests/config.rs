@@ -229,6 +229,11 @@ const FAULTY: &str = r#"
         [upstream]
         backoff_min_ms = 500
         backoff_max_ms = 400
+        breaker_open_min_ms = 5000
+        breaker_open_max_ms = 4999
+        breaker_failure_percent = 0
+        prewarm = 1001
+        proxy_url = "https://anna:c2VjcmV0@proxy.example:3128"
         [apns]
         production_url = "http://api.push.apple.com"
         ca_file = "broken.pem"
@@ -254,7 +259,7 @@ c2VjcmV0"""
         "#;
 
 /// What [`FAULTY`] and two variables are blamed for.
-const BLAMED: [(&str, &str); 29] = [
+const BLAMED: [(&str, &str); 33] = [
     ("store", "is a section, not a key"),
     ("server.listen", "must be an address and port"),
     ("server.public_url", "must be a URL"),
@@ -266,6 +271,10 @@ const BLAMED: [(&str, &str); 29] = [
     ("admin.lisen", "is no known key; did you mean admin.listen?"),
     ("log.level", "must be error, warn, info or debug"),
     ("upstream.backoff_max_ms", "must not be below upstream.backoff_min_ms"),
+    ("upstream.breaker_open_max_ms", "must not be below upstream.breaker_open_min_ms"),
+    ("upstream.breaker_failure_percent", "must be a whole number from 1 to 100"),
+    ("upstream.prewarm", "must be a whole number from 0 to 1000"),
+    ("upstream.proxy_url", "must be empty, http://host:port or socks5://host:port"),
     ("apns.production_url", "must be a URL"),
     ("apns.ca_file", "must hold at least one certificate"),
     ("webpush.allow_hosts", "must be a list of host names"),
