@@ -1,9 +1,9 @@
 //! Duplicates: a notification that is sent twice reaches its device once.
 //!
-//! In: who sends which id to which device. Out: [`Claim::First`] for the one that is to be sent, or the
-//! outcome of the one that was. An acceptance is remembered *after* it happened, for a while and in bounded
-//! memory; whatever else an attempt came to is told to its twins and forgotten, so that a retry is a new try.
-//! Nothing here is written anywhere.
+//! In: who sends which id to which device. Out: [`Claim::First`] for the one that is to be sent, or
+//! the outcome of the one that was. An acceptance is remembered *after* it happened, for a while
+//! and in bounded memory; whatever else an attempt came to is told to its twins and forgotten, so
+//! that a retry is a new try. Nothing here is written anywhere.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -54,7 +54,7 @@ impl Duplicates {
         Self { accepted, under_way: Mutex::default() }
     }
 
-    /// Claims a message of a sender; a twin waits for the first one's outcome, at most until its deadline.
+    /// Claims a message of a sender; a twin waits for the first one's outcome, until its deadline.
     /// Gives nothing when the deadline comes first: then nobody knows yet.
     pub async fn claim(
         &self,

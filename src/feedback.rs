@@ -1,9 +1,10 @@
 //! Feedback: what the push services' answers tell us about the next message.
 //!
-//! In: outcomes, one by one. Out: a hold, that is an outcome given without asking the push service again, or
-//! a second look at "gone". A device that is throttled is left alone; a project or credential that is
-//! throttled is left alone as a whole; and a sudden mass of dead devices is not believed, because a wrong
-//! environment or key looks just like that (design §2, promise 5). Bounded memory; everything is forgotten.
+//! In: outcomes, one by one. Out: a hold, that is an outcome given without asking the push service
+//! again, or a second look at "gone". A device that is throttled is left alone; a project or
+//! credential that is throttled is left alone as a whole; and a sudden mass of dead devices is not
+//! believed, because a wrong environment or key looks just like that (docs/privacy.md, promise 5).
+//! Bounded memory; everything is forgotten.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl Feedback {
         Some(Outcome::NotNow { code: held.code, retry_after: held.until - now })
     }
 
-    /// Learns from an outcome, and gives it back as it is to be told: "gone" only where it is credible.
+    /// Learns from an outcome, and gives it back as it is to be told: "gone" only if credible.
     pub fn learn(&self, device: &[u8; 32], outcome: Outcome, now: Instant) -> Outcome {
         if let Outcome::NotNow { code, retry_after } = &outcome {
             let hold = Hold { code: *code, until: now + (*retry_after).min(self.hold_max) };

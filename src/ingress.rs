@@ -93,7 +93,7 @@ impl Doors {
         answer.into_response()
     }
 
-    /// Gives the time by which an answer must be out: the relay's own limit, or the sender's if sooner.
+    /// Gives the time by which an answer must be out: our own limit, or the sender's if sooner.
     fn deadline(&self, sender_timeout: Option<Duration>) -> Instant {
         let own = self.limits.request_timeout;
         Instant::now() + sender_timeout.map_or(own, |timeout| timeout.min(own))

@@ -36,8 +36,8 @@
 //! | config | |
 //!
 //! Tests may import any room. `ingress` knows `authenticate`, `enrol` and `store` only for the
-//! words that it parses into and answers with; `metrics` knows `provider` only for the closed sets that connections are
-//! counted under.
+//! words that it parses into and answers with; `metrics` knows `provider` only for the closed sets
+//! that connections are counted under.
 
 pub mod serve;
 

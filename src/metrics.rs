@@ -113,35 +113,7 @@ impl Metrics {
             "Time from a request's start on the wire to the push service's answer.",
             &["service"],
         )?;
-        let credential_expiry = GaugeVec::new(
-            Opts::new(
-                "sns_credential_expiry_timestamp_seconds",
-                "When a certificate of the operator's ends, in seconds since 1970.",
-            ),
-            &["app", "credential"],
-        )?;
-        registry.register(Box::new(credential_expiry.clone()))?;
-        let held = counters(
-            &registry,
-            "sns_held_total",
-            "Messages not sent because the push service had asked to wait.",
-            &["service"],
-        )?;
-        let held = PushService::ALL.map(|service| held.with_label_values(&[service.label()]));
-        let suspicion = IntGaugeVec::new(
-            Opts::new(
-                "sns_mass_gone_suspected",
-                "1 while a credential's \"gone\" answers are too many to be believed.",
-            ),
-            &["app", "service"],
-        )?;
-        registry.register(Box::new(suspicion.clone()))?;
         let apps: Vec<&AppName> = apps.collect();
-        let gauges = |app: &AppName| {
-            PushService::ALL
-                .map(|service| suspicion.with_label_values(&[app.as_str(), service.label()]))
-        };
-        let mass_gone = apps.iter().map(|app| ((*app).clone(), gauges(app))).collect();
         let service_outcomes = |app: &AppName| {
             PushService::ALL
                 .map(|service| Outcomes::new(&outcomes, Some(app.clone()), vec![service.label()]))
@@ -164,9 +136,9 @@ impl Metrics {
                 "Provider, access and VAPID tokens made or fetched, and attempts that failed.",
                 &["service", "result"],
             )?,
-            credential_expiry,
-            held,
-            mass_gone,
+            credential_expiry: credential_expiry(&registry)?,
+            held: held(&registry)?,
+            mass_gone: mass_gone(&registry, &apps)?,
             duplicates: counter(
                 &registry,
                 "sns_duplicates_total",
@@ -313,6 +285,34 @@ impl Door {
 }
 
 // === registering ===
+
+fn credential_expiry(registry: &Registry) -> Result<GaugeVec, prometheus::Error> {
+    let name = "sns_credential_expiry_timestamp_seconds";
+    let help = "When a certificate of the operator's ends, in seconds since 1970.";
+    let vec = GaugeVec::new(Opts::new(name, help), &["app", "credential"])?;
+    registry.register(Box::new(vec.clone()))?;
+    Ok(vec)
+}
+
+fn held(registry: &Registry) -> Result<[IntCounter; 3], prometheus::Error> {
+    let help = "Messages not sent because the push service had asked to wait.";
+    let vec = counters(registry, "sns_held_total", help, &["service"])?;
+    Ok(PushService::ALL.map(|service| vec.with_label_values(&[service.label()])))
+}
+
+fn mass_gone(
+    registry: &Registry,
+    apps: &[&AppName],
+) -> Result<BTreeMap<AppName, [IntGauge; 3]>, prometheus::Error> {
+    let name = "sns_mass_gone_suspected";
+    let help = "1 while a credential's \"gone\" answers are too many to be believed.";
+    let vec = IntGaugeVec::new(Opts::new(name, help), &["app", "service"])?;
+    registry.register(Box::new(vec.clone()))?;
+    let gauges = |app: &AppName| {
+        PushService::ALL.map(|service| vec.with_label_values(&[app.as_str(), service.label()]))
+    };
+    Ok(apps.iter().map(|app| ((*app).clone(), gauges(app))).collect())
+}
 
 fn pools(registry: &Registry) -> Result<[PoolMetrics; 3], prometheus::Error> {
     let connections = gauges(

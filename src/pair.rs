@@ -103,7 +103,8 @@ impl Device {
         &self.inside.app
     }
 
-    /// Gives what stands for the device in memory, where its address must not: a hash of app and address.
+    /// Gives what stands for the device in memory, where its address must not: a hash of both
+    /// app and address.
     pub fn tag(&self) -> [u8; 32] {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(self.inside.app.as_str().as_bytes());

@@ -1,8 +1,8 @@
 //! Pressure: who may send how much, and who is turned away first when it is too much.
 //!
-//! In: a verified sender or a device, and a message's [`Class`]. Out: a [`Permit`], given back on drop, or
-//! the outcome with the time to wait. Rates are GCRA: one arrival time for each key. The keyed state is
-//! bounded, and the key that was idle longest is forgotten first. Nothing here waits.
+//! In: a verified sender or a device, and a message's [`Class`]. Out: a [`Permit`], given back on
+//! drop, or the outcome with the time to wait. Rates are GCRA: one arrival time for each key. The
+//! keyed state is bounded, and the key idle longest is forgotten first. Nothing here waits.
 //! Source: ITU-T I.371 Annex A (GCRA); `RateLimit` as in draft-ietf-httpapi-ratelimit-headers.
 
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::config::{self, Limits, RatePair};
 use crate::outcome::{Code, Outcome};
 use crate::push::Class;
 
-/// Messages of low urgency may fill this much of the room and ordinary ones this much; alarms may fill
-/// it all. So when it gets crowded, the lowest class is turned away first, and at once.
+/// Messages of low urgency may fill this much of the room and ordinary ones this much; alarms may
+/// fill it all. So when it gets crowded, the lowest class is turned away first, and at once.
 const LOW_SHARE_PERCENT: usize = 60;
 const ORDINARY_SHARE_PERCENT: usize = 85;
 

@@ -1,12 +1,12 @@
 //! The mass-gone guard: "gone" is told only while the credential that it came by is seen to work.
 //!
 //! A wrong environment or key makes good devices look dead, all of them at once. So:
-//! - Apple's `BadDeviceToken`, which tokens of the other environment earn, is believed only where the same
-//!   credential had a message accepted within the window;
+//! - Apple's `BadDeviceToken`, which tokens of the other environment earn, is believed only where
+//!   the same credential had a message accepted within the window;
 //! - no "gone" is believed while more than an ordinary share of the window's answers are "gone".
 //!
-//! What is not believed becomes `mass_gone_suspected`, the operator's to look at; the sender keeps its device
-//! and tries again much later. Pure but for its lock: the time is passed in.
+//! What is not believed becomes `mass_gone_suspected`, the operator's to look at; the sender keeps
+//! its device and tries again much later. Pure but for its lock: the time is passed in.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -125,7 +125,7 @@ async fn a_throttled_device_is_not_asked_for_again_and_others_are_served() {
     assert_eq!(another.push(&house, Urgency::Normal).await.status, 201);
 }
 
-/// After Google's 429 for the project no message goes to Google until the wait that it named is over.
+/// After Google's 429 for the project no message goes to Google until the named wait is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_throttled_project_is_left_alone_for_as_long_as_it_said() {
     let house = House::build().await;
