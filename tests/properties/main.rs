@@ -3,7 +3,7 @@
 //! Each property is a function of `sns-properties`; docs/fuzzing.md says how to run them for longer.
 //! A failing input is printed; kept as a file under fuzz/seeds it is tested for ever.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+#![expect(clippy::unwrap_used, reason = "a test says what it expects")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
