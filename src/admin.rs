@@ -1,7 +1,7 @@
 //! The operator's own port: `/metrics`, `/livez`, `/readyz`; cleartext HTTP/1.1, not for senders.
 //!
-//! `/livez` says that the process answers; `/readyz` that it should get traffic: the store answers and
-//! the relay does not drain. Credentials are read before the port is bound.
+//! `/livez` says that the process answers; `/readyz` that it should get traffic: the store answers
+//! and the relay does not drain. Credentials are read before the port is bound.
 
 use std::convert::Infallible;
 use std::sync::Arc;

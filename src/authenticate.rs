@@ -1,8 +1,10 @@
-//! Authentication: the `Authorization` header becomes a [`Sender`], the proof that its key signed for it.
+//! Authentication: the `Authorization` header becomes a [`Sender`], the proof that its key signed
+//! for it.
 //!
 //! In: one header value and the time. Out: a [`Sender`], or a refusal that names what is wrong.
-//! A verified token is remembered by its hash until it expires, so that a busy sender costs one signature
-//! check; the memory is bounded and holds no token. A NAS's enrolled key and a pseudonymous key are alike here.
+//! A verified token is remembered by its hash until it expires, so that a busy sender costs one
+//! signature check; the memory is bounded and holds no token. A NAS's enrolled key and a
+//! pseudonymous key are alike here.
 //! Source: RFC 8292.
 
 use std::time::Duration;

@@ -139,7 +139,7 @@ pub struct Store {
     pub file: PathBuf,
     /// Records in the cache before the file.
     pub cache_entries_max: u64,
-    /// Life of a cached record, found or not.
+    /// Life of a cached record.
     pub cache_lifetime: Duration,
 }
 

@@ -1,8 +1,8 @@
 //! Enrolment: a signing key becomes a NAS, known by its permanent record.
 //!
-//! In: a verified [`Sender`] and what the NAS says of itself. Out: the record, or a [`Nas`], the proof that
-//! the sender is an enrolled NAS that may send. The serial number is hashed under the pepper at once and
-//! never stored, logged or compared in the clear.
+//! In: a verified [`Sender`] and what the NAS says of itself. Out: the record, or a [`Nas`], the
+//! proof that the sender is an enrolled NAS that may send. The serial number is hashed under the
+//! pepper at once and never stored, logged or compared in the clear.
 
 use aws_lc_rs::{digest, hmac, rand};
 use base64::Engine as _;

@@ -87,18 +87,32 @@ impl Doors {
         Instant::now() + self.limits.request_timeout
     }
 
-    /// The resources, one line each.
     async fn route(&self, method: &Method, path: &str, visit: Visit<'_>) -> (Door, Answer) {
         let door = door_of(path);
+        let answer = self.answer(door, method, path, visit).await;
+        let answer = answer.unwrap_or_else(|outcome| Answer::problem(&outcome));
+        // Browsers pair from the NAS's own pages; no cookie or credential is involved.
+        let cross_origin = matches!(door, Door::Pairings | Door::App);
+        (door, if cross_origin { answer.for_any_origin() } else { answer })
+    }
+
+    /// The resources, one line each.
+    async fn answer(
+        &self,
+        door: Door,
+        method: &Method,
+        path: &str,
+        visit: Visit<'_>,
+    ) -> Result<Answer, Outcome> {
         let Ok(_permit) = self.in_flight.try_acquire() else {
-            return (door, Answer::problem(&not_now(Code::Overloaded)));
+            return Err(not_now(Code::Overloaded));
         };
         if self.is_draining() {
-            return (door, Answer::problem(&not_now(Code::Draining)));
+            return Err(not_now(Code::Draining));
         }
         let _in_flight = InFlight::enter(&self.relay.metrics.requests_in_flight);
         let (post, get, put) = (Method::POST, Method::GET, Method::PUT);
-        let answer = match door {
+        match door {
             Door::Push if *method == post => webpush::push(visit, last_segment(path)).await,
             Door::Notifications if *method == post => http_door::notify(visit).await,
             Door::Pairings if *method == post => http_door::pair(visit).await,
@@ -109,12 +123,8 @@ impl Doors {
             Door::OpenApi if *method == get => Ok(Answer::ready(openapi::json())),
             Door::Pairings | Door::App if *method == Method::OPTIONS => Ok(Answer::preflight()),
             Door::Other => Err(Refusal::new(Code::RouteUnknown).into()),
-            _ => Err(Refusal::new(Code::MethodNotAllowed).into()),
-        };
-        let answer = answer.unwrap_or_else(|outcome| Answer::problem(&outcome));
-        // Browsers pair from the NAS's own pages; no cookie or credential is involved.
-        let cross_origin = matches!(door, Door::Pairings | Door::App);
-        (door, if cross_origin { answer.for_any_origin() } else { answer })
+            _ => Ok(Answer::method_not_allowed(methods(door))),
+        }
     }
 }
 
@@ -129,6 +139,16 @@ fn door_of(path: &str) -> Door {
         _ if is_child(path, "/push/") => Door::Push,
         _ if is_child(path, "/v1/apps/") => Door::App,
         _ => Door::Other,
+    }
+}
+
+const fn methods(door: Door) -> &'static str {
+    match door {
+        Door::Identity | Door::OpenApi => "GET",
+        Door::KeyRotation => "PUT",
+        Door::Pairings => "POST, OPTIONS",
+        Door::App => "GET, OPTIONS",
+        _ => "POST",
     }
 }
 
@@ -173,7 +193,8 @@ impl Visit<'_> {
     }
 
     /// Reads a JSON body into its wire struct.
-    /// Errors: `content_type_invalid`, `body_too_large`, `body_timeout` and those of [`json::read`].
+    /// Errors: `content_type_invalid`, `body_too_large`, `body_timeout` and those of
+    /// [`json::read`].
     async fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, Refusal> {
         let content_type = self.header(&header::CONTENT_TYPE, "Content-Type")?;
         let essence = content_type.and_then(|value| value.to_str().ok());

@@ -5,18 +5,19 @@
 //! ```text
 //! serve ─ binds ─▶ ingress ─▶ relay ┬▶ authenticate   header   → Sender   (proof: the key signed)
 //!                  doors:           ├▶ enrol          Sender   → Nas      (proof: it is enrolled)
-//!                  bytes ⇄ words    ├▶ pair           handle   → Device   (proof: it is bound to the key)
-//!                                   ├▶ route          Device   → Route    (proof: it fits, we have credentials)
+//!                  bytes ⇄ words    ├▶ pair           handle   → Device   (proof: of this key)
+//!                                   ├▶ route          Device   → Route    (proof: it fits)
 //!                                   ├▶ provider       Route    → Outcome  (one attempt)
 //!                  reply ◀── row ───┘  settle: count, renew the handle, tell the sender
 //! ```
 //!
-//! Who may import whom. All may import `push`, `outcome` and `clock`; whatever is not in the table is not
-//! allowed, `tests/tidy.rs` reads it, and a new entry is a design decision:
+//! Who may import whom. All may import `push`, `outcome` and `clock`; whatever is not in the table
+//! is not allowed, `tests/tidy.rs` reads it, and a new entry is a design decision:
 //!
 //! | room | imports |
 //! | --- | --- |
-//! | serve | admin, authenticate, config, enrol, ingress, keys, metrics, pair, provider, relay, route, store |
+//! | serve | admin, authenticate, config, enrol, ingress, keys |
+//! | serve | metrics, pair, provider, relay, route, store |
 //! | admin | ingress, relay |
 //! | ingress | config, enrol, metrics, relay, reply, store |
 //! | relay | authenticate, config, enrol, metrics, pair, provider, route, store |
@@ -31,8 +32,9 @@
 //! | keys | config |
 //! | config | |
 //!
-//! `ingress` knows `enrol` and `store` only for the words that it parses into and answers with;
-//! `metrics` knows `provider` only for the closed sets that connections are counted under.
+//! Tests may import any room. `ingress` knows `enrol` and `store` only for the words that it parses
+//! into and answers with; `metrics` knows `provider` only for the closed sets that connections are
+//! counted under.
 
 pub mod serve;
 

@@ -1,7 +1,9 @@
-//! Every metric's name, labels and help, in one place; docs/metrics.md is held to this list by a test.
+//! Every metric's name, labels and help, in one place; docs/metrics.md is held to this list by a
+//! test.
 //!
-//! Invariant: no label has a value that a caller can choose. Apps are the operator's, all other labels come
-//! from closed sets. Handles are resolved once and kept; nothing is looked up by name for a message.
+//! Invariant: no label has a value that a caller can choose. Apps are the operator's, all other
+//! labels come from closed sets. Handles are resolved once and kept; nothing is looked up by name
+//! for a message.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

@@ -1,8 +1,10 @@
 //! The vocabulary out: what became of a message, in exactly one of six ways.
 //!
-//! Every room that can fail gives an [`Outcome`] or a [`Refusal`]; only `reply` turns them into answers.
-//! A [`Code`] is stable, closed and documented in docs/errors.md: it is what senders, metrics and logs see.
-//! Invariant: nothing that a sender sent is ever inside an outcome, but for the name of an unknown member.
+//! Every room that can fail gives an [`Outcome`] or a [`Refusal`]; only `reply` turns them into
+//! answers. A [`Code`] is stable, closed and documented in docs/errors.md: it is what senders,
+//! metrics and logs see.
+//! Invariant: nothing that a sender sent is ever inside an outcome, but for the name of an unknown
+//! member.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Pairing: a device becomes a handle, and a handle becomes a device again.
 //!
-//! In: an app's own words about its device, or a handle and a verified [`Sender`]. Out: a handle, or a
-//! [`Device`], which is the proof that this sender may reach this device. Nothing is stored.
+//! In: an app's own words about its device, or a handle and a verified [`Sender`]. Out: a handle,
+//! or a [`Device`], which is the proof that this sender may reach this device. Nothing is stored.
 //! Invariant: an expired, foreign, cut or forged handle gives one and the same refusal.
 
 use std::time::Duration;

@@ -220,7 +220,8 @@ impl MessageId {
 // === impl Ttl ===
 
 impl Ttl {
-    /// Parses seconds: digits only; more than `u32` holds is the largest (RFC 8030 §5.2 lets a service shorten).
+    /// Parses seconds: digits only; more than `u32` holds is the largest (RFC 8030 §5.2 lets a
+    /// service shorten).
     /// Errors: `ttl_invalid`.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         if text.is_empty() || text.len() > 16 || !text.bytes().all(|b| b.is_ascii_digit()) {

@@ -1,8 +1,8 @@
 //! The corridor: the only place that knows the order of the rooms.
 //!
-//! A push walks authenticate → pair → route → send → settle; every branch and every side effect of that
-//! walk is in this file, and the rooms are leaves. In: what a door parsed. Out: an [`Outcome`], always.
-//! Nothing is kept of a message once its outcome is told.
+//! A push walks authenticate → pair → route → send → settle; every branch and every side effect of
+//! that walk is in this file, and the rooms are leaves. In: what a door parsed. Out: an
+//! [`Outcome`], always. Nothing is kept of a message once its outcome is told.
 
 use std::collections::HashMap;
 use std::sync::Arc;

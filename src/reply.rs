@@ -1,7 +1,8 @@
 //! The one table: what each code means to the sender, in HTTP, in gRPC and in words.
 //!
-//! In: a [`Code`]. Out: its [`Row`]. Both doors answer from here, docs/errors.md is checked against it,
-//! and no other place knows a status. Exhaustive on purpose: a new code does not compile without its row.
+//! In: a [`Code`]. Out: its [`Row`]. Both doors answer from here, docs/errors.md is checked against
+//! it, and no other place knows a status. Exhaustive on purpose: a new code does not compile
+//! without its row.
 
 use crate::outcome::{Code, Kind};
 
@@ -48,7 +49,8 @@ pub enum Grpc {
 // === impl Row ===
 
 impl Row {
-    /// Gives the gRPC status: it follows from the HTTP status, so that the doors cannot drift apart.
+    /// Gives the gRPC status: it follows from the HTTP status, so that the doors cannot drift
+    /// apart.
     pub const fn grpc(&self) -> Grpc {
         match self.http {
             201 => Grpc::Ok,

@@ -2,7 +2,8 @@
 //!
 //! In: a [`Device`] (proof of pairing) and a [`Push`]. Out: a [`Route`], the proof that the app has
 //! credentials for this push service and that the message fits it. Nothing is sent here.
-//! Sources: Apple, Google and RFC 8030 on lifetime, urgency and collapsing, as docs/architecture.md maps them.
+//! Sources: Apple, Google and RFC 8030 on lifetime, urgency and collapsing, as docs/architecture.md
+//! maps them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,7 +76,8 @@ impl Router {
         self.apps.get(name).map(|entry| &entry.app)
     }
 
-    /// Gives the largest sealed body for an app at a push service, in bytes, if it has credentials there.
+    /// Gives the largest sealed body for an app at a push service, in bytes, if it has credentials
+    /// there.
     pub fn body_bytes_max(&self, name: &AppName, service: PushService) -> Option<usize> {
         let entry = self.apps.get(name)?;
         match service {
@@ -88,7 +90,8 @@ impl Router {
     }
 
     /// Makes the request's body and clamps its lifetime for the device's push service.
-    /// Errors: `credential_unavailable`, `content_too_large`, `plain_not_allowed`, `sealed_missing`.
+    /// Errors: `credential_unavailable`, `content_too_large`, `plain_not_allowed`,
+    /// `sealed_missing`.
     pub fn route(&self, device: &Device, push: &Push, now_unix_s: u64) -> Result<Route, Outcome> {
         let missing = Outcome::Misconfigured { code: Code::CredentialUnavailable };
         let entry = self.apps.get(device.app()).ok_or_else(|| missing.clone())?;
@@ -99,8 +102,8 @@ impl Router {
         let collapse_id =
             push.topic.as_ref().map(|topic| self.collapse_id(device, topic.as_bytes()));
         let ttl_s = clamp_ttl_s(address, push.ttl.as_s());
-        // Derived from the device, so that a retry of one target alone keeps its id, and so that the
-        // push services cannot tell by the id that two devices were sent the same notification.
+        // Derived from the device, so that a retry of one target alone keeps its id, and so that
+        // the push services cannot tell by the id that two devices were sent the same notification.
         let id = push.id.map(|id| id.for_device(address.as_bytes()));
         let body = match address {
             Address::Apns { .. } => {
@@ -143,7 +146,8 @@ impl Router {
         })
     }
 
-    /// One alias for all three services, different for each device and silent about the sender's word.
+    /// One alias for all three services, different for each device and silent about the sender's
+    /// word.
     fn collapse_id(&self, device: &Device, topic: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&self.collapse_key);
         for part in [device.app().as_str().as_bytes(), device.address().as_bytes(), topic] {
@@ -196,7 +200,8 @@ impl Route {
         self.ttl_s
     }
 
-    /// Gives the end of the lifetime in seconds since 1970; 0 means now or never (`apns-expiration`).
+    /// Gives the end of the lifetime in seconds since 1970; 0 means now or never
+    /// (`apns-expiration`).
     pub const fn expiration_unix_s(&self) -> u64 {
         self.expiration_unix_s
     }

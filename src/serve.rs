@@ -1,7 +1,7 @@
 //! The caretaker: builds the rooms, binds the ports, and drains on SIGTERM or SIGINT.
 //!
-//! In: a checked [`Config`]. Everything that can fail fails before a port is bound. State is built once
-//! here and passed on; there are no globals.
+//! In: a checked [`Config`]. Everything that can fail fails before a port is bound. State is built
+//! once here and passed on; there are no globals.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -182,7 +182,8 @@ fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, 
     })
 }
 
-/// The alias of a topic has a secret of its own, derived so that replicas need not share another file.
+/// The alias of a topic has a secret of its own, derived so that replicas need not share another
+/// file.
 fn collapse_secret(pepper: &[u8; 32]) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, pepper);
     let mut secret = [0; 32];

@@ -1,8 +1,9 @@
 //! The identity store: the few questions that rooms may ask about NAS identities.
 //!
-//! Invariant: it holds exactly the fields of [`NasIdentity`], and one-time enrolment tokens until they are
-//! used: no device, no message, no address, no counter, no time of last contact (design §2, promise 2).
-//! A bounded cache stands before the file, so that a busy NAS costs no read; no SQL leaves this room.
+//! Invariant: it holds exactly the fields of [`NasIdentity`], and one-time enrolment tokens until
+//! they are used: no device, no message, no address, no counter, no time of last contact (design
+//! §2, promise 2). A bounded cache stands before the file, so that a busy NAS costs no read; no SQL
+//! leaves this room.
 
 use std::sync::Arc;
 
@@ -58,6 +59,9 @@ pub enum StoreError {
         /// The newest that is known.
         known: i64,
     },
+    /// The file is no longer where it was: what is written to it would be lost.
+    #[error("the identity store's file was moved, replaced or removed")]
+    Moved,
     /// A record in the file is not one that this relay writes.
     #[error("the identity store holds a record that is not valid")]
     Corrupt,
@@ -111,7 +115,8 @@ impl Store {
             return Ok(Some(known));
         }
         let found = self.ask(move |sqlite| sqlite.nas_by_key(key)).await?;
-        // That there is none is not remembered: the NAS may enrol at another replica a moment later.
+        // That there is none is not remembered: the NAS may enrol at another replica a moment
+        // later.
         if let Some(identity) = &found {
             self.known.insert(key, identity.clone());
         }

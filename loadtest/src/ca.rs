@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -33,6 +33,15 @@ pub struct ClientCertificate {
     pub key_pem: String,
     /// The subject's common name: for APNs the bundle identifier.
     pub common_name: String,
+}
+
+/// A server certificate with its key, both PEM.
+#[derive(Clone)]
+pub struct ServerCertificate {
+    /// The certificate and nothing else, PEM.
+    pub certificate_pem: String,
+    /// The private key, PKCS#8 PEM.
+    pub key_pem: String,
 }
 
 /// What can go wrong while certificates are made.
@@ -85,16 +94,7 @@ impl TestCa {
     /// A server for `localhost`, 127.0.0.1 and ::1 under a fresh certificate of this root.
     /// Shape: `alpn` in order of preference; a client certificate of this root is optional.
     pub fn server_config(&self, alpn: &[&str]) -> Result<rustls::ServerConfig, CaError> {
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-        params.distinguished_name.push(DnType::CommonName, "localhost");
-        params.subject_alt_names.extend([
-            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-        ]);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.root.issuer)?;
-
+        let (certificate, key) = self.sign_server()?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.root.certificate.clone())?;
@@ -111,6 +111,12 @@ impl TestCa {
         Ok(config)
     }
 
+    /// Issues a server certificate for `localhost`, 127.0.0.1 and ::1, as files would hold it.
+    pub fn issue_server(&self) -> Result<ServerCertificate, CaError> {
+        let (certificate, key) = self.sign_server()?;
+        Ok(ServerCertificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
     /// Issues a client certificate with this common name.
     pub fn issue_client(&self, common_name: &str) -> Result<ClientCertificate, CaError> {
         let key = KeyPair::generate()?;
@@ -124,6 +130,19 @@ impl TestCa {
             key_pem: key.serialize_pem(),
             common_name: common_name.to_owned(),
         })
+    }
+
+    fn sign_server(&self) -> Result<(Certificate, KeyPair), CaError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, "localhost");
+        params.subject_alt_names.extend([
+            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        ]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.root.issuer)?;
+        Ok((certificate, key))
     }
 
     /// The common name of a client certificate that this root issued.

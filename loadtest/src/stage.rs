@@ -1,7 +1,8 @@
-//! A stage for one relay: the simulated push services, an app's credentials, and a configuration that
-//! points at them, in a folder of its own that goes when the stage goes.
+//! A stage for one relay: the simulated push services, an app's credentials, and a configuration
+//! that points at them, in a folder of its own that goes when the stage goes.
 //!
-//! Tests, the demo and the load tester play on the same stage. The relay itself is the caller's to start.
+//! Tests, the demo and the load tester play on the same stage. The relay itself is the caller's to
+//! start.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,5 @@
-//! RFC 8292: `vapid t=<ES256 JWT>, k=<public key>`, taken apart and verified. Pure: no clock, no cache.
+//! RFC 8292: `vapid t=<ES256 JWT>, k=<public key>`, taken apart and verified. Pure: no clock, no
+//! cache.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine as _;
@@ -70,7 +71,8 @@ fn text_of(part: &str) -> Option<String> {
     String::from_utf8(BASE64URL.decode(part).ok()?).ok()
 }
 
-/// Gives `t` and `k`, in either order, each exactly once; other parameters are ignored (RFC 8292 §3).
+/// Gives `t` and `k`, in either order, each exactly once; other parameters are ignored (RFC 8292
+/// §3).
 fn split(text: &str) -> Option<(&str, &str)> {
     let (scheme, parameters) = text.trim_matches(' ').split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("vapid") {

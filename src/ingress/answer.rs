@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderName, Response, StatusCode};
 use http_body_util::Full;
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use super::wire::Problem;
 use crate::clock;
-use crate::outcome::{Code, Outcome};
+use crate::outcome::{Code, Outcome, Refusal};
 use crate::relay::Settled;
 use crate::reply;
 
@@ -56,6 +57,14 @@ impl Answer {
     /// Source: RFC 9457; RFC 9110 §10.2.3 (`Retry-After`), §11.6.1 (`WWW-Authenticate`).
     pub fn problem(outcome: &Outcome) -> Self {
         Self::problem_with(outcome, None)
+    }
+
+    /// Answers a method that the resource does not know with those that it knows.
+    /// Source: RFC 9110 §15.5.6.
+    pub fn method_not_allowed(allowed: &'static str) -> Self {
+        let mut answer = Self::problem(&Refusal::new(Code::MethodNotAllowed).into());
+        answer.response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        answer
     }
 
     /// Answers a push: 201 with the message's resource, or a problem.
@@ -177,7 +186,9 @@ fn insert_renewed(headers: &mut http::HeaderMap, renewed_handle: Option<String>)
     }
 }
 
-/// FCM's ids are paths and Web Push's are URLs.
+/// FCM's ids are paths and Web Push's are URLs; what is no segment of a path gives none.
+/// Source: RFC 3986 §3.3 (`pchar`).
 fn last_segment(id: &str) -> &str {
-    id.rsplit('/').next().unwrap_or_default()
+    let pchar = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@".contains(&byte);
+    id.rsplit('/').next().filter(|id| id.bytes().all(pchar)).unwrap_or_default()
 }

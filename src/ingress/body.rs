@@ -11,7 +11,8 @@ use crate::outcome::{Code, Refusal};
 
 /// Reads a whole body; a body that comes in one piece is not copied.
 /// Units: bytes; the time runs from the end of the headers.
-/// Errors: `body_too_large` as soon as it is, `body_timeout`, and `body_timeout` too for a body that breaks off.
+/// Errors: `body_too_large` as soon as it is, `body_timeout`, and `body_timeout` too for a body
+/// that breaks off.
 pub async fn read<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,

@@ -1,6 +1,7 @@
 //! The JSON resources: enrolment, identity, pairing, apps, and the NAS door.
 //!
-//! In: a wire struct. Out: a wire struct. Every value is parsed here into the vocabulary; nothing is decided.
+//! In: a wire struct. Out: a wire struct. Every value is parsed here into the vocabulary; nothing
+//! is decided.
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -29,7 +30,8 @@ use crate::store::NasIdentity;
     responses(
         (status = 201, description = "Enrolled.", body = EnrolAnswer),
         (status = 200, description = "This key was enrolled before.", body = EnrolAnswer),
-        (status = "default", description = "Refused.", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Refused.",
+         body = Problem, content_type = "application/problem+json"),
     ),
     security(("vapid" = []))
 )]
@@ -49,7 +51,8 @@ pub(super) async fn enrol(visit: Visit<'_>) -> Result<Answer, Outcome> {
     get, path = "/v1/nas/self", tag = "identity",
     responses(
         (status = 200, description = "The record exactly as stored.", body = NasRecord),
-        (status = "default", description = "Refused.", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Refused.",
+         body = Problem, content_type = "application/problem+json"),
     ),
     security(("vapid" = []))
 )]
@@ -63,7 +66,8 @@ pub(super) async fn identity(visit: &Visit<'_>) -> Result<Answer, Outcome> {
     put, path = "/v1/nas/self/key", tag = "identity", request_body = KeyRequest,
     responses(
         (status = 200, description = "The record under its new key.", body = NasRecord),
-        (status = "default", description = "Refused.", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Refused.",
+         body = Problem, content_type = "application/problem+json"),
     ),
     security(("vapid" = []))
 )]
@@ -81,7 +85,8 @@ pub(super) async fn rotate_key(visit: Visit<'_>) -> Result<Answer, Outcome> {
     post, path = "/v1/pairings", tag = "pairing", request_body = PairRequest,
     responses(
         (status = 201, description = "Paired.", body = PairAnswer),
-        (status = "default", description = "Refused.", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Refused.",
+         body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn pair(visit: Visit<'_>) -> Result<Answer, Outcome> {
@@ -107,7 +112,8 @@ pub(super) async fn pair(visit: Visit<'_>) -> Result<Answer, Outcome> {
     params(("app" = String, Path, description = "The app's name at this relay.")),
     responses(
         (status = 200, description = "The app.", body = AppAnswer),
-        (status = "default", description = "Refused.", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Refused.",
+         body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) fn app(visit: &Visit<'_>, name: &str) -> Result<Answer, Outcome> {
@@ -129,7 +135,8 @@ pub(super) fn app(visit: &Visit<'_>, name: &str) -> Result<Answer, Outcome> {
     post, path = "/v1/notifications", tag = "NAS door", request_body = NotifyRequest,
     responses(
         (status = 200, description = "One result for each target, in order.", body = NotifyAnswer),
-        (status = "default", description = "Refused as a whole.", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Refused as a whole.",
+         body = Problem, content_type = "application/problem+json"),
     ),
     security(("vapid" = []))
 )]
@@ -140,7 +147,7 @@ pub(super) async fn notify(visit: Visit<'_>) -> Result<Answer, Outcome> {
     let targets = targets(request, doors.limits.targets_max)?;
     let deadline = doors.deadline();
     let results = doors.relay.notify(authorization.as_deref(), targets, deadline).await?;
-    let results = results.into_iter().map(target_result).collect();
+    let results = results.into_iter().enumerate().map(target_result).collect();
     Ok(Answer::json(StatusCode::OK, &NotifyAnswer { results }))
 }
 
@@ -223,8 +230,16 @@ fn record(identity: NasIdentity) -> NasRecord {
     }
 }
 
-fn target_result(settled: Settled) -> TargetResult {
-    let outcome = settled.outcome;
+fn target_result((index, settled): (usize, Settled)) -> TargetResult {
+    let outcome = match settled.outcome {
+        // The rooms behind the doors know one message, not its place in the request.
+        Outcome::Refused(refusal)
+            if matches!(refusal.field.as_deref(), Some("handle" | "sealed")) =>
+        {
+            Outcome::Refused(refusal.within(&format!("targets[{index}]")))
+        }
+        outcome => outcome,
+    };
     let row = reply::row(outcome.code());
     let accepted = matches!(outcome, Outcome::Accepted { .. });
     TargetResult {

@@ -17,7 +17,8 @@ use serde::forward_to_deserialize_any;
 use crate::outcome::{Code, Refusal};
 
 /// Reads a body.
-/// Errors: `json_malformed`, `member_duplicate`, `member_unknown`, `member_missing`, `member_invalid`.
+/// Errors: `json_malformed`, `member_duplicate`, `member_unknown`, `member_missing`,
+/// `member_invalid`.
 /// Source: RFC 8259; a name twice is refused, as RFC 7493 §2.3 has it.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let duplicate = RefCell::new(None);
@@ -286,7 +287,6 @@ mod tests {
 
     #[derive(Deserialize, Debug, PartialEq)]
     #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only read by serde")]
     struct Outer {
         name: String,
         #[serde(default)]

@@ -1,7 +1,8 @@
 //! The application door: an RFC 8030 push resource, so that any Web Push library is a sender.
 //!
-//! In: `POST /push/{handle}` with `TTL`, `Urgency`, `Topic`, `Content-Encoding: aes128gcm` and VAPID.
-//! Out: 201 with `Location`, or a problem. The body is checked by its RFC 8188 header, never opened.
+//! In: `POST /push/{handle}` with `TTL`, `Urgency`, `Topic`, `Content-Encoding: aes128gcm` and
+//! VAPID. Out: 201 with `Location`, or a problem. The body is checked by its RFC 8188 header, never
+//! opened.
 
 use http::{HeaderName, header};
 
@@ -31,7 +32,8 @@ const TOPIC: HeaderName = HeaderName::from_static("topic");
         (status = 201, description = "The push service accepted the message.", headers(
             ("Location" = String, description = "The message's resource; it cannot be fetched."),
             ("TTL" = u32, description = "The lifetime that was taken, in seconds."),
-            ("Sns-Renewed-Handle" = Option<String>, description = "Take it in place of the old one."),
+            ("Sns-Renewed-Handle" = Option<String>,
+             description = "Take it in place of the old one."),
         )),
         (status = "default", description = "Any other outcome.",
          body = super::wire::Problem, content_type = "application/problem+json"),
@@ -48,7 +50,8 @@ pub(super) async fn push(visit: Visit<'_>, handle: &str) -> Result<Answer, Outco
     let topic = topic.map(Topic::parse_header).transpose()?;
     let encoding =
         text(&visit, &header::CONTENT_ENCODING, "Content-Encoding", Code::ContentEncodingInvalid)?;
-    if encoding != Some("aes128gcm") {
+    // RFC 9110 §8.4.1: codings are read without regard to case.
+    if !encoding.is_some_and(|encoding| encoding.eq_ignore_ascii_case("aes128gcm")) {
         return Err(Refusal::of_field(Code::ContentEncodingInvalid, "Content-Encoding").into());
     }
     let authorization = visit.authorization()?.map(<[u8]>::to_vec);

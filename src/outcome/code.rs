@@ -5,7 +5,7 @@ macro_rules! codes {
     ($($variant:ident $label:literal)*) => {
         /// Why a message ended as it did. The label is stable and part of the contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[expect(missing_docs, reason = "docs/errors.md describes each, and a test holds it to that")]
+        #[expect(missing_docs, reason = "docs/errors.md describes each, as a test checks")]
         pub enum Code {
             $($variant,)*
         }

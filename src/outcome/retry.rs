@@ -1,8 +1,8 @@
 //! What the corridor may do again at once, as a pure function.
 //!
 //! In: an outcome and how many attempts were made. Out: settle, or try once more.
-//! Only what certainly did no harm is tried again inside a request; all else goes back to the sender
-//! with `retry_after_s`, and nothing ever sleeps in a handler (design §7).
+//! Only what certainly did no harm is tried again inside a request; all else goes back to the
+//! sender with `retry_after_s`, and nothing ever sleeps in a handler (design §7).
 
 use super::{Code, Outcome};
 
@@ -21,7 +21,8 @@ pub enum Decision {
 }
 
 /// Decides after attempt number `attempt` (1 is the first).
-/// Source: reference "Client timeouts and retries": Apple's and Google's rules for an expired token.
+/// Source: reference "Client timeouts and retries": Apple's and Google's rules for an expired
+/// token.
 pub const fn decide(outcome: &Outcome, attempt: u32) -> Decision {
     if attempt >= ATTEMPTS_MAX {
         return Decision::Settle;

@@ -1,4 +1,5 @@
-//! The byte layout of a handle, and the ring of keys that seal and open it. Pure: no clock, no store.
+//! The byte layout of a handle, and the ring of keys that seal and open it. Pure: no clock, no
+//! store.
 //!
 //! ```text
 //! handle = base64url( version(1) ‖ key_id(4) ‖ nonce(12) ‖ AES-256-GCM-SIV(plain) ‖ tag(16) )
@@ -6,7 +7,8 @@
 //! plain  = kind(1) ‖ sender(32) ‖ issued_at(8) ‖ expires_at(8) ‖ app_len(1) ‖ app
 //!          ‖ address_len(2) ‖ address ‖ zeros up to a size class
 //! ```
-//! Invariant: every failure to open is one and the same [`Unopened`], and nothing inside is ever logged.
+//! Invariant: every failure to open is one and the same [`Unopened`], and nothing inside is ever
+//! logged.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;

@@ -1,3 +1,5 @@
+//! What every provider has in common: times to wait, and messages that got no answer.
+
 mod wire;
 
 use prometheus::IntGauge;

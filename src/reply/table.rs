@@ -33,7 +33,7 @@ pub(super) const fn row(code: Code) -> Row {
         }
         Code::BodyNotAes128gcm => refused(
             400,
-            "the body is not one aes128gcm record under a P-256 key (RFC 8188 section 2, RFC 8291 section 4)",
+            "the body is not one aes128gcm record under a P-256 key (RFC 8188, RFC 8291 section 4)",
         ),
         Code::ContentTooLarge => {
             refused(413, "the content does not fit this device: see max_body_bytes")

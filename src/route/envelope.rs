@@ -1,8 +1,8 @@
 //! What a push service is given as the body: the app's envelope around the content, byte for byte.
 //!
 //! The envelope's parts that never change are written once; sizes are counted on the real bytes.
-//! Invariant: nothing but the app's own placeholder keys, the ciphertext (or allowed plain text) and the
-//! message's id is in it: no text, name or key of the NAS (design §2, promise 3).
+//! Invariant: nothing but the app's own placeholder keys, the ciphertext (or allowed plain text)
+//! and the message's id is in it: no text, name or key of the NAS (design §2, promise 3).
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use crate::push::{BASE64URL, MessageId, Plain, Push, Sealed, Urgency};
 /// APNs takes this many bytes of JSON (reference: Apple, "Generating a remote notification").
 const APNS_BYTES_MAX: usize = 4096;
 
-/// FCM takes this many bytes of data keys and values for a token (reference: Google, "About FCM messages").
+/// FCM takes this many bytes of data keys and values for a token (reference: Google, "About FCM
+/// messages").
 const FCM_BYTES_MAX: usize = 4096;
 
 /// `,"i":"…"` with a UUID.

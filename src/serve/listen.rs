@@ -1,7 +1,8 @@
 //! The doors' port: connections in, requests to the doors, nothing without a limit.
 //!
-//! Every connection has a place, a time to begin and HTTP/2 bounds of its own; on drain, HTTP/1.1 answers
-//! close their connection and HTTP/2 peers get GOAWAY (RFC 9113 §6.8).
+//! Every connection has a place, a time to begin, a time to take its answers, and HTTP/2 bounds of
+//! its own; on drain, HTTP/1.1 answers close their connection and HTTP/2 peers get GOAWAY (RFC 9113
+//! §6.8).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,6 +25,10 @@ use crate::config;
 use crate::ingress::Doors;
 use crate::metrics::Metrics;
 
+mod stall;
+
+use stall::StallGuard;
+
 /// The pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,7 +39,8 @@ const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams that a peer may open and reset before it is sent away (CVE-2023-44487, "rapid reset").
 const HTTP2_PENDING_RESETS_MAX: usize = 20;
 
-/// Resets of ours that a peer's faults may cause before it is sent away (CVE-2025-8671, "made you reset").
+/// Resets of ours that a peer's faults may cause before it is sent away (CVE-2025-8671, "made you
+/// reset").
 const HTTP2_LOCAL_RESETS_MAX: usize = 100;
 
 /// Answers of one HTTP/2 connection that wait to be written, in bytes for each stream.
@@ -48,6 +54,7 @@ pub(super) struct Port {
     places: Arc<Semaphore>,
     protocol: Builder<TokioExecutor>,
     begin_timeout: Duration,
+    stall_max: Duration,
 }
 
 // === impl Port ===
@@ -83,10 +90,12 @@ impl Port {
             places: Arc::new(Semaphore::new(limits.connections_max)),
             protocol,
             begin_timeout: limits.header_timeout,
+            stall_max: limits.body_timeout,
         }
     }
 
-    /// Accepts until `stop` turns true, then drains: waits for the requests in work, at most `grace`.
+    /// Accepts until `stop` turns true, then drains: waits for the requests in work, at most
+    /// `grace`.
     pub(super) async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
@@ -128,6 +137,7 @@ impl Port {
         if stream.set_nodelay(true).is_err() {
             return;
         }
+        let stream = StallGuard::new(stream, self.stall_max);
         match &self.tls {
             None => self.answer(stream, watcher).await,
             Some(tls) => {

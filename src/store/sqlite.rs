@@ -1,12 +1,15 @@
-//! The embedded store: one SQLite file, one writer, one reader, WAL, every commit on disk before its answer.
+//! The embedded store: one SQLite file, one writer, one reader, WAL, every commit on disk before
+//! its answer.
 //!
 //! `synchronous = FULL` makes an acknowledged enrolment survive a crash and a power cut
-//! (SQLite, "Atomic Commit In SQLite"; pragma `synchronous`).
+//! (SQLite, "Atomic Commit In SQLite"; pragma `synchronous`). A file that was removed or replaced
+//! under us is not written any more: SQLite itself would go on in a file that no longer has a name.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 use super::{Enrolled, NasIdentity, NasStatus, Rotated, StoreError};
 use crate::push::{SenderKey, Thumbprint};
@@ -28,13 +31,19 @@ const CREATE: &str = "
     PRAGMA user_version = 1;
 ";
 
-const SELECT: &str = "SELECT ds_id, public_key, serial_tag, model, enrolled_at, status FROM nas WHERE key_thumbprint = ?1";
+const SELECT: &str = "SELECT ds_id, public_key, serial_tag, model, enrolled_at, status \
+                      FROM nas WHERE key_thumbprint = ?1";
 
 /// The file, through two connections: readers need not wait for a commit to reach the disk.
 pub struct Sqlite {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
+    path: PathBuf,
+    place: Place,
 }
+
+/// Device and number of a file, whatever it is called.
+type Place = (u64, u64);
 
 // === impl Sqlite ===
 
@@ -47,7 +56,10 @@ impl Sqlite {
         }
         let mut writer = connect(file)?;
         migrate(&mut writer)?;
-        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(connect(file)?) })
+        let reader = connect(file)?;
+        let place = place(file)?;
+        let path = file.to_owned();
+        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), path, place })
     }
 
     /// Looks a NAS up by its key.
@@ -63,7 +75,7 @@ impl Sqlite {
         token: Option<[u8; 32]>,
     ) -> Result<Enrolled, StoreError> {
         let mut writer = lock(&self.writer);
-        let transaction = writer.transaction()?;
+        let transaction = self.begin(&mut writer)?;
         let thumbprint = identity.key.thumbprint();
         if let Some(known) = select(&transaction, thumbprint)? {
             return Ok(Enrolled::Known(known));
@@ -94,7 +106,7 @@ impl Sqlite {
     /// Gives a NAS a new key.
     pub fn rotate_key(&self, old: Thumbprint, new: &SenderKey) -> Result<Rotated, StoreError> {
         let mut writer = lock(&self.writer);
-        let transaction = writer.transaction()?;
+        let transaction = self.begin(&mut writer)?;
         let Some(mut identity) = select(&transaction, old)? else {
             return Ok(Rotated::NotEnrolled);
         };
@@ -114,7 +126,7 @@ impl Sqlite {
     /// Keeps hashes of one-time tokens.
     pub fn add_enrolment_tokens(&self, hashes: &[[u8; 32]]) -> Result<(), StoreError> {
         let mut writer = lock(&self.writer);
-        let transaction = writer.transaction()?;
+        let transaction = self.begin(&mut writer)?;
         for hash in hashes {
             transaction.execute("INSERT OR IGNORE INTO enrolment_token VALUES (?1)", [hash])?;
         }
@@ -122,12 +134,29 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Reads once, to see that the file answers.
+    /// Reads once, to see that the file answers and is still in its place.
     pub fn ping(&self) -> Result<(), StoreError> {
+        self.check_place()?;
         let reader = lock(&self.reader);
         reader.query_row("SELECT count(*) FROM (SELECT 1 FROM nas LIMIT 1)", [], |_| Ok(()))?;
         Ok(())
     }
+
+    /// Begins to write at once: a transaction that reads first cannot wait for another process's
+    /// commit.
+    fn begin<'a>(&self, writer: &'a mut Connection) -> Result<Transaction<'a>, StoreError> {
+        self.check_place()?;
+        Ok(writer.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+
+    fn check_place(&self) -> Result<(), StoreError> {
+        if place(&self.path)? == self.place { Ok(()) } else { Err(StoreError::Moved) }
+    }
+}
+
+fn place(file: &Path) -> Result<Place, StoreError> {
+    let metadata = std::fs::metadata(file).map_err(|_| StoreError::Moved)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn connect(file: &Path) -> Result<Connection, StoreError> {
@@ -139,8 +168,7 @@ fn connect(file: &Path) -> Result<Connection, StoreError> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match found {
         0 => transaction.execute_batch(CREATE)?,

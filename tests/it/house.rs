@@ -1,6 +1,7 @@
 //! A relay on its stage, and the senders and devices around it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,8 @@ pub(crate) struct House {
     pub(crate) client: RelayClient,
     pub(crate) url: String,
     pub(crate) admin_url: String,
+    pub(crate) config_file: PathBuf,
+    pub(crate) clock: Clock,
     ahead_ms: Arc<AtomicU64>,
     running: Option<Running>,
 }
@@ -31,30 +34,95 @@ impl House {
 
     /// Builds a relay whose configuration a test has changed.
     pub(crate) async fn with(change: impl FnOnce(&mut Stage)) -> Self {
+        Self::set_up("http", change).await
+    }
+
+    /// Builds a relay whose doors speak TLS under a certificate of the stage's authority.
+    pub(crate) async fn with_tls(change: impl FnOnce(&mut Stage)) -> Self {
+        Self::set_up("https", |stage| {
+            let certificate = stage.ca.issue_server().unwrap();
+            for (key, name, pem) in [
+                ("certificate_file", "doors.pem", &certificate.certificate_pem),
+                ("key_file", "doors.key", &certificate.key_pem),
+            ] {
+                let file = stage.folder().join(name);
+                std::fs::write(&file, pem).unwrap();
+                stage.set_key(&format!("server.tls.{key}"), file.to_str().unwrap());
+            }
+            change(stage);
+        })
+        .await
+    }
+
+    /// Builds a relay on a stage that a test has set.
+    pub(crate) async fn on(stage: Stage) -> Self {
+        Self::open("http", stage).await
+    }
+
+    async fn set_up(scheme: &str, change: impl FnOnce(&mut Stage)) -> Self {
         let mut stage = Stage::set().await.unwrap();
-        sns_relay::keys::init(&stage.keys_folder(), &Clock::system()).unwrap();
         change(&mut stage);
+        Self::open(scheme, stage).await
+    }
+
+    async fn open(scheme: &str, mut stage: Stage) -> Self {
+        sns_relay::keys::init(&stage.keys_folder(), &Clock::system()).unwrap();
         let listen = free_address();
-        let url = format!("http://localhost:{}", listen.port());
+        let url = format!("{scheme}://localhost:{}", listen.port());
         let admin = SocketAddr::from(([127, 0, 0, 1], 0));
-        let file = stage.write_config(listen, admin, &url).unwrap();
-        let config = match Config::load(Some(&file), std::iter::empty()) {
-            Ok(config) => config,
-            Err(faults) => panic!("the stage's configuration has faults:\n{faults}"),
-        };
+        let config_file = stage.write_config(listen, admin, &url).unwrap();
         let ahead_ms = Arc::new(AtomicU64::new(0));
         let ahead = Arc::clone(&ahead_ms);
         let system = Clock::system();
         let clock = Clock::from_fn(move || system.unix_ms() + ahead.load(Ordering::Relaxed));
-        let running = serve::start(config, clock).await.unwrap();
-        let admin_url = format!("http://{}", running.admin_address);
-        let client = RelayClient::new(&url, None).unwrap();
-        Self { stage, client, url, admin_url, ahead_ms, running: Some(running) }
+        let client = RelayClient::new(&url, Some(stage.ca.pem().as_bytes())).unwrap();
+        let admin_url = String::new();
+        let mut house =
+            Self { stage, client, url, admin_url, config_file, clock, ahead_ms, running: None };
+        house.start().await;
+        house
+    }
+
+    /// Stops the relay, if it runs, and starts another on the same files and the same port.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.start().await;
+    }
+
+    async fn start(&mut self) {
+        let config = match Config::load(Some(&self.config_file), std::iter::empty()) {
+            Ok(config) => config,
+            Err(faults) => panic!("the stage's configuration has faults:\n{faults}"),
+        };
+        let running = serve::start(config, self.clock.clone()).await.unwrap();
+        self.admin_url = format!("http://{}", running.admin_address);
+        self.running = Some(running);
+    }
+
+    /// Gives where the doors are, for raw connections.
+    pub(crate) fn address(&self) -> SocketAddr {
+        address_of(&self.url)
+    }
+
+    /// Gives where the admin port is, for raw connections.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        address_of(&self.admin_url)
     }
 
     /// Sets the relay's clock forward.
     pub(crate) fn pass_time(&self, seconds: u64) {
         self.ahead_ms.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+
+    /// Sets the clocks of the relay and of all push services forward.
+    pub(crate) fn pass_time_everywhere(&self, seconds: u64) {
+        self.pass_time(seconds);
+        let by = std::time::Duration::from_secs(seconds);
+        let Stage { apns, apns_sandbox, fcm, webpush, .. } = &self.stage;
+        apns.advance_clock(by);
+        apns_sandbox.advance_clock(by);
+        fcm.advance_clock(by);
+        webpush.advance_clock(by);
     }
 
     /// Stops the relay as SIGTERM does.
@@ -118,7 +186,20 @@ impl House {
 pub(crate) const KINDS: [DeviceKind; 3] =
     [DeviceKind::Ios, DeviceKind::Android, DeviceKind::Browser];
 
-/// The public URL must be known before the port is bound, so a free port is found first.
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+/// Gives the loopback address of a URL that names a port.
+pub(crate) fn address_of(url: &str) -> SocketAddr {
+    let port = url.rsplit(':').next().unwrap().parse().unwrap();
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// The public URL must be known before the port is bound, so a free port is found first: below the
+/// ports that the system gives to clients, any of which may take one meanwhile.
+pub(crate) fn free_address() -> SocketAddr {
+    loop {
+        let port = 10_000 + uuid::Uuid::new_v4().as_u128() % 20_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }

@@ -1,4 +1,19 @@
 //! The relay from outside: real doors, real TLS and HTTP/2 to the simulated push services.
 
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test may fail that way")]
+
+mod answers;
+mod bad_input;
+mod connections;
+mod forge;
+mod frames;
+mod handles;
 mod house;
+mod identity;
+mod library;
+mod load;
+mod privacy;
+mod process;
+mod store;
 mod walk;
+mod wire;

@@ -1,6 +1,6 @@
 //! The properties that are fuzzed, on seeds, on damaged seeds, and on input made by rule.
 //!
-//! Each property is a function of `sns-properties`; docs/fuzzing.md says how to run them for longer.
+//! Each property is a function of `sns-properties`; docs/fuzzing.md says how to run them longer.
 //! A failing input is printed; kept as a file under fuzz/seeds it is tested for ever.
 
 #![expect(clippy::unwrap_used, reason = "a test says what it expects")]

@@ -147,7 +147,8 @@ async fn a_killed_connection_leaves_its_requests_unknown_and_sends_none_again() 
     let (burst, ()) = tokio::join!(rig.burst(50, 10), killer);
     assert!(burst.into_iter().all(|(_, result)| result.unwrap_err() == SendError::Unknown));
     assert_eq!(rig.peer.processed().len(), 51);
-    assert_eq!(counted(&rig.metrics.closed, CloseReason::Error), 1);
+    let closed = || counted(&rig.metrics.closed, CloseReason::Error) == 1;
+    eventually("the connection's end is counted", closed).await;
     assert!(send(&rig.pool, 1_000, 5_000).await.is_ok(), "a new connection is dialled");
     rig.assert_rest().await;
 }

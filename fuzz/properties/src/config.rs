@@ -37,7 +37,7 @@ pub fn config(data: &[u8]) {
         assert_eq!(first, folder.load(file, variables, ""), "the second load differs");
         for quote in ["\"", "'"] {
             let marked = file.replace(&format!("= {quote}"), &format!("= {quote}{SECRET}"));
-            // In a file that is no TOML it may stand in a name as well, but no fault repeats either.
+            // In a file that is no TOML it may stand in a name too, but no fault repeats either.
             let in_name = marked.parse::<toml::Table>().is_ok_and(|table| has_in_names(&table));
             if !in_name {
                 drop(folder.load(&marked, variables, SECRET));

@@ -2,8 +2,8 @@
 //!
 //! In: bytes, of any origin. Out: nothing, or a panic that names the property that does not hold.
 //! The fuzz targets (`fuzz/targets`) and the property tests (`tests/properties`) call the same
-//! functions, so a property is written once. Text is laid out so that seeds can be read; each module
-//! says how. Nothing here knows libFuzzer, and time stands still.
+//! functions, so a property is written once. Inputs are laid out so that seeds can be read; each
+//! module says how. Nothing here knows libFuzzer, and time stands still.
 
 #![expect(clippy::expect_used, reason = "a property says what it expects")]
 

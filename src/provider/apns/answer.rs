@@ -22,6 +22,9 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
 const RECONNECT_WAIT: Duration = Duration::from_secs(1);
 
+/// The last millisecond of 9999, the last year that RFC 3339 can write.
+const TIMESTAMP_MS_MAX: u64 = 253_402_300_799_999;
+
 /// Reads one answer.
 /// Shape: no body with 200, else `{"reason": "…"}`, with 410 also `timestamp` in ms since 1970.
 pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
@@ -31,9 +34,10 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
     }
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let reason = body["reason"].as_str().unwrap_or_default();
-    let gone = |code| Outcome::Gone { code, since_unix_ms: body["timestamp"].as_u64() };
+    let since_unix_ms = body["timestamp"].as_u64().filter(|since| *since <= TIMESTAMP_MS_MAX);
+    let gone = |code| Outcome::Gone { code, since_unix_ms };
     match (status.as_u16(), reason) {
-        // Malformed, or of the other environment; the corridor guards against a mass of these.
+        // Malformed, or of the other environment; the pairing said which one it is of.
         (400, "BadDeviceToken") => {
             Outcome::Gone { code: Code::ApnsBadDeviceToken, since_unix_ms: None }
         }
@@ -210,7 +214,8 @@ mod tests {
             |timestamp: &str| format!(r#"{{"reason":"Unregistered","timestamp":{timestamp}}}"#);
         let code = Code::ApnsUnregistered;
         check(410, &unregistered("1629000000123"), &gone(code, Some(1_629_000_000_123)));
-        for strange in ["-1", "\"1629000000123\"", "null", "1e400", "{}"] {
+        check(410, &unregistered("253402300799999"), &gone(code, Some(TIMESTAMP_MS_MAX)));
+        for strange in ["-1", "\"1629000000123\"", "null", "1e400", "{}", "253402300800000"] {
             let expected = match strange {
                 // Not JSON at all for serde_json: a number out of range.
                 "1e400" => by_class(410),

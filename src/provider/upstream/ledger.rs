@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -14,6 +15,9 @@ use super::{DialFault, Limits, PoolStatus};
 
 /// What a waiting request is told.
 pub(super) type Grant = Result<Slot, DialFault>;
+
+/// A pause after a lost connection that requests wait through.
+const LOST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The books of one pool.
 #[derive(Debug, Default)]
@@ -66,6 +70,15 @@ impl Ledger {
         let (until, kind) = self.quiet_until?;
         let retry_after = until.saturating_duration_since(now);
         (!retry_after.is_zero()).then_some(DialFault { kind, retry_after })
+    }
+
+    /// Why there is nothing to wait for: no stream is there or on its way, and none will be soon.
+    /// A connection that was lost before its first answer is no reason to give up, when the next
+    /// dial is near: a GOAWAY does that to a push service in its best health.
+    pub(super) fn hopeless(&self, now: Instant) -> Option<DialFault> {
+        let fault = self.quiet(now).filter(|_| self.is_cut_off())?;
+        let is_near = fault.kind == FaultKind::Lost && fault.retry_after <= LOST_PATIENCE;
+        (!is_near).then_some(fault)
     }
 
     /// Whether no stream is there, or on its way.

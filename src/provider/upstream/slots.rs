@@ -14,7 +14,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::counts::{CloseReason, FaultKind, PoolMetrics, ShedReason};
 use super::dial::{Dialler, dial, jitter};
@@ -135,9 +135,7 @@ impl Inner {
                 self.settle(&mut state);
                 return Ok(slot);
             }
-            if state.is_cut_off()
-                && let Some(fault) = state.quiet(Instant::now())
-            {
+            if let Some(fault) = state.hopeless(Instant::now()) {
                 let kind = FaultKind::BackingOff;
                 return Err(SendError::NotSent(DialFault { kind, ..fault }));
             }
@@ -242,7 +240,8 @@ impl Inner {
         self.settle(&mut state);
     }
 
-    /// Looks again whether to dial: a new connection had its time to prove itself.
+    /// Looks again whether to dial: a new connection had its time to prove itself, or a pause is
+    /// over.
     pub(super) fn reconsider(self: &Arc<Self>) {
         let mut state = self.lock();
         self.settle(&mut state);
@@ -263,7 +262,7 @@ impl Inner {
         self.settle(&mut state);
     }
 
-    fn fail(&self, state: &mut Ledger, kind: FaultKind) {
+    fn fail(self: &Arc<Self>, state: &mut Ledger, kind: FaultKind) {
         self.metrics.dial_failures.count(kind);
         let doublings = state.failures.min(20);
         state.failures += 1;
@@ -275,7 +274,14 @@ impl Inner {
         let longest = self.limits.backoff_ms_max.max(1);
         let pause_ms = self.limits.backoff_ms_min.saturating_mul(1 << doublings).min(longest);
         let pause_ms = pause_ms - jitter(pause_ms / 2 + 1);
-        state.quiet_until = Some((Instant::now() + Duration::from_millis(pause_ms), kind));
+        let until = Instant::now() + Duration::from_millis(pause_ms);
+        state.quiet_until = Some((until, kind));
+        // Those who wait through the pause are served after it, though nobody else comes.
+        let inner = Arc::clone(self);
+        self.runtime.spawn(async move {
+            sleep_until(until).await;
+            inner.reconsider();
+        });
     }
 
     /// Hands free slots to the head of the queue, dials if that is called for, and tells the queue
@@ -296,8 +302,7 @@ impl Inner {
             self.start_dial(state);
         }
         if !state.waiters.is_empty()
-            && state.is_cut_off()
-            && let Some(fault) = state.quiet(Instant::now())
+            && let Some(fault) = state.hopeless(Instant::now())
         {
             for (_, waiter) in std::mem::take(&mut state.waiters) {
                 // A waiter that has gone needs no fault.

@@ -1,0 +1,85 @@
+//! Measures the relay: how long a message takes on its way through it, and what it costs there.
+//!
+//! In: the relay's own release binary, run as an operator runs it, and the simulated push services
+//! in this process. Out: a report, as a table or as JSON. The load is open loop: a message has its
+//! moment whether or not the ones before it are done, and its time counts from that moment on.
+//! Figures of one machine compare with figures of the same machine, taken in turn.
+
+use std::io;
+use std::path::PathBuf;
+
+use sns_nas::client::ClientError;
+use sns_nas::key::KeyError;
+use sns_nas::seal::SealError;
+use sns_nas::vapid::VapidError;
+
+use crate::device::DeviceError;
+use crate::stage::StageError;
+
+pub mod letter;
+
+pub mod crowd;
+
+pub mod pace;
+
+pub mod child;
+
+pub mod push;
+
+pub mod report;
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MeasureError {
+    /// The relay was not built.
+    #[error("{} is missing: build it with cargo build --release --workspace", .0.display())]
+    NoRelay(PathBuf),
+    /// The relay's process did not do what it was started for.
+    #[error("{what}; the end of its log:\n{log}")]
+    Relay {
+        /// What it did not do.
+        what: String,
+        /// Its log.
+        log: String,
+    },
+    /// An origin or an endpoint is not what it should be.
+    #[error("not a URL with a host and a port")]
+    BadUrl,
+    /// The simulated push services.
+    #[error("the stage cannot be set")]
+    Stage(#[from] StageError),
+    /// A device.
+    #[error("a device cannot be made")]
+    Device(#[from] DeviceError),
+    /// The relay's answer to a pairing.
+    #[error("the relay does not pair a device")]
+    Client(#[from] ClientError),
+    /// A sender key.
+    #[error("a sender key cannot be made")]
+    Key(#[from] KeyError),
+    /// A token.
+    #[error("a token cannot be signed")]
+    Vapid(#[from] VapidError),
+    /// A message.
+    #[error("a message cannot be sealed")]
+    Seal(#[from] SealError),
+    /// TLS.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// A connection.
+    #[error("a connection cannot be opened")]
+    Crowd(#[from] crowd::CrowdError),
+    /// The histogram.
+    #[error("the times cannot be counted")]
+    Histogram(#[from] hdrhistogram::CreationError),
+    /// A file, a process or the network.
+    #[error("a file, a process or a connection fails")]
+    Io(#[from] io::Error),
+    /// JSON.
+    #[error("the report cannot be written")]
+    Json(#[from] serde_json::Error),
+    /// An answer that lacks a part.
+    #[error("the relay did not give {0}")]
+    Missing(&'static str),
+}

@@ -1,0 +1,145 @@
+//! The relay as a process of its own: `keys init`, `serve`, SIGTERM; its CPU time and its memory.
+//!
+//! In: a program and a stage. Out: where it listens, and what the kernel says it has used.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sns_nas::client::RelayClient;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use super::MeasureError;
+use crate::stage::{APP, Stage};
+
+/// A relay that serves; it is killed when this is dropped.
+pub struct RelayChild {
+    child: Child,
+    url: String,
+    log_file: PathBuf,
+}
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const START_POLL: Duration = Duration::from_millis(20);
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+const LOG_LINES_SHOWN: usize = 30;
+
+// === impl RelayChild ===
+
+impl RelayChild {
+    /// Makes keys, starts the program on free ports and waits until it answers.
+    /// Errors: `NoRelay`, `Relay` with the end of its log.
+    pub async fn start(program: &Path, stage: &mut Stage) -> Result<RelayChild, MeasureError> {
+        if !program.is_file() {
+            return Err(MeasureError::NoRelay(program.to_owned()));
+        }
+        let mut keys = Command::new(program);
+        let made = keys.args(["keys", "init"]).arg(stage.keys_folder()).output().await?;
+        if !made.status.success() {
+            let log = String::from_utf8_lossy(&made.stderr).into_owned();
+            return Err(MeasureError::Relay { what: "it makes no keys".to_owned(), log });
+        }
+        // The public URL is in the configuration before the port is bound.
+        let (listen, admin) = (free_address()?, free_address()?);
+        let url = format!("http://localhost:{}", listen.port());
+        let config_file = stage.write_config(listen, admin, &url)?;
+        let log_file = stage.folder().join("relay.log");
+        let child = Command::new(program)
+            .args(["serve", "--config"])
+            .arg(&config_file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log_file)?)
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut relay = RelayChild { child, url, log_file };
+        relay.wait_until_it_answers().await?;
+        Ok(relay)
+    }
+
+    /// Gives its public URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Gives the CPU time that it has used, user and system, in microseconds.
+    /// Source: proc(5), /proc/pid/stat, fields 14 and 15; in steps of one clock tick.
+    pub fn cpu_us(&self) -> Result<u64, MeasureError> {
+        let stat = self.proc("stat")?;
+        // The second field is the program's name, which may hold blanks.
+        let (_, fields) = stat.rsplit_once(')').ok_or(MeasureError::Missing("its CPU time"))?;
+        let ticks: Option<u64> = fields
+            .split_ascii_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().ok())
+            .sum();
+        let ticks = ticks.ok_or(MeasureError::Missing("its CPU time"))?;
+        Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Gives the most memory that it has had resident, in KiB.
+    /// Source: proc(5), /proc/pid/status, `VmHWM`.
+    pub fn memory_peak_kib(&self) -> Result<u64, MeasureError> {
+        let status = self.proc("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+        kib.ok_or(MeasureError::Missing("its memory"))
+    }
+
+    /// Asks it to drain and stop, and waits until it has.
+    /// Errors: it does not stop in time, or not with exit code 0.
+    pub async fn stop(mut self) -> Result<(), MeasureError> {
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            kill_process(pid, Signal::TERM).map_err(std::io::Error::from)?;
+        }
+        match timeout(STOP_LIMIT, self.child.wait()).await {
+            Ok(status) => match status? {
+                status if status.success() => Ok(()),
+                status => Err(self.fault(format!("the relay ended with {status}"))),
+            },
+            Err(_) => Err(self.fault("the relay does not stop on SIGTERM".to_owned())),
+        }
+    }
+
+    async fn wait_until_it_answers(&mut self) -> Result<(), MeasureError> {
+        let client = RelayClient::new(&self.url, None)?;
+        let answers = async {
+            while client.app(APP).await.is_err() {
+                if let Some(status) = self.child.try_wait()? {
+                    return Ok::<_, std::io::Error>(Some(status));
+                }
+                sleep(START_POLL).await;
+            }
+            Ok(None)
+        };
+        match timeout(START_LIMIT, answers).await {
+            Ok(ended) => match ended? {
+                None => Ok(()),
+                Some(status) => Err(self.fault(format!("the relay ended with {status}"))),
+            },
+            Err(_) => Err(self.fault("the relay does not answer".to_owned())),
+        }
+    }
+
+    fn proc(&self, file: &str) -> Result<String, MeasureError> {
+        let pid = self.child.id().ok_or_else(|| self.fault("the relay has ended".to_owned()))?;
+        Ok(fs::read_to_string(format!("/proc/{pid}/{file}"))?)
+    }
+
+    fn fault(&self, what: String) -> MeasureError {
+        let log = fs::read(&self.log_file).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        let first = lines.len().saturating_sub(LOG_LINES_SHOWN);
+        MeasureError::Relay { what, log: lines[first..].join("\n") }
+    }
+}
+
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+}

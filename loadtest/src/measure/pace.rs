@@ -1,0 +1,139 @@
+//! An open loop: messages leave at their moments, and each one's time counts from its moment.
+//!
+//! In: a crowd, letters, a rate. Out: a tally. A server that stalls thus shows in every message
+//! that it kept waiting, not only in the one it stalled on ("coordinated omission"). Moments come
+//! from a thread of their own, since the runtime's timer is no finer than a millisecond.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use http::StatusCode;
+use rustix::thread::nanosleep;
+use rustix::time::Timespec;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::MeasureError;
+use super::crowd::{Crowd, CrowdError, Told};
+use super::letter::Letter;
+
+/// How much, how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Messages in a second, evenly spread; at least 1.
+    pub rate_per_s: u32,
+    /// Seconds.
+    pub seconds: u32,
+}
+
+/// What became of the messages.
+pub struct Tally {
+    /// Messages sent.
+    pub sent: u64,
+    /// Answered 201.
+    pub accepted: u64,
+    /// The others, by status and code.
+    pub others: BTreeMap<String, u64>,
+    /// Microseconds from the intended moment to the whole answer; accepted messages alone.
+    pub times_us: Histogram<u64>,
+}
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const TIME_US_MAX: u64 = 60_000_000;
+const FIGURES: u8 = 3;
+/// More than this in flight waits at the driver, its time running.
+const IN_FLIGHT_MAX: usize = 100_000;
+const MOMENTS_AHEAD: usize = 1_024;
+
+// === impl Pace ===
+
+impl Pace {
+    /// Sends the letters in turn, again and again, and waits for the last answer.
+    /// Errors: only where nothing could be counted; a failed message is a line of the tally.
+    pub async fn drive(
+        self,
+        crowd: &Arc<Crowd>,
+        letters: &Arc<[Letter]>,
+    ) -> Result<Tally, MeasureError> {
+        let mut tally = Tally::new()?;
+        let (moments, mut due) = mpsc::channel(MOMENTS_AHEAD);
+        let clock = tokio::task::spawn_blocking(move || self.tick(&moments));
+        let mut in_flight = JoinSet::new();
+        let mut more = true;
+        while more || !in_flight.is_empty() {
+            tokio::select! {
+                moment = due.recv(), if more && in_flight.len() < IN_FLIGHT_MAX => {
+                    let Some((number, moment)) = moment else {
+                        more = false;
+                        continue;
+                    };
+                    let (crowd, letters) = (Arc::clone(crowd), Arc::clone(letters));
+                    tally.sent += 1;
+                    in_flight.spawn(async move {
+                        let letter = &letters[number % letters.len()];
+                        let told = timeout(ANSWER_LIMIT, crowd.post(letter)).await;
+                        (moment.elapsed(), told)
+                    });
+                }
+                Some(Ok((time, told))) = in_flight.join_next() => tally.count(time, told.ok()),
+            }
+        }
+        clock.await.map_err(io_error)?;
+        Ok(tally)
+    }
+
+    /// Gives each moment when it has come.
+    fn tick(self, moments: &mpsc::Sender<(usize, Instant)>) {
+        let begin = Instant::now();
+        let messages = u64::from(self.rate_per_s) * u64::from(self.seconds);
+        for (number, message) in (0..messages).enumerate() {
+            let after_ns = message * 1_000_000_000 / u64::from(self.rate_per_s.max(1));
+            let moment = begin + Duration::from_nanos(after_ns);
+            let wait = moment.saturating_duration_since(Instant::now());
+            if let Ok(wait) = Timespec::try_from(wait) {
+                // A signal may end it early; the next moment makes up for it.
+                let _ = nanosleep(&wait);
+            }
+            if moments.blocking_send((number, moment)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn io_error(error: tokio::task::JoinError) -> MeasureError {
+    MeasureError::Io(error.into())
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn new() -> Result<Tally, MeasureError> {
+        let times_us = Histogram::new_with_max(TIME_US_MAX, FIGURES)?;
+        Ok(Tally { sent: 0, accepted: 0, others: BTreeMap::new(), times_us })
+    }
+
+    fn count(&mut self, time: Duration, told: Option<Result<Told, CrowdError>>) {
+        let label = match told {
+            Some(Ok(told)) if told.status == StatusCode::CREATED => {
+                self.accepted += 1;
+                let time_us = u64::try_from(time.as_micros()).unwrap_or(TIME_US_MAX);
+                self.times_us.saturating_record(time_us);
+                return;
+            }
+            Some(Ok(told)) => label(&told),
+            Some(Err(_)) => "connection broke".to_owned(),
+            None => "no answer".to_owned(),
+        };
+        *self.others.entry(label).or_default() += 1;
+    }
+}
+
+fn label(told: &Told) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_slice(&told.body).ok();
+    let code = problem.as_ref().and_then(|problem| problem.get("code")?.as_str());
+    format!("{} {}", told.status.as_u16(), code.unwrap_or_default()).trim_end().to_owned()
+}
