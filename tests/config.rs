@@ -425,6 +425,15 @@ fn a_secret_file_that_others_may_read_is_warned_of() {
 }
 
 #[test]
+fn a_pipe_is_no_file_and_nobody_waits_for_its_writer() {
+    let folder = Folder::new();
+    let made = Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap();
+    assert!(made.success());
+    let faults = folder.faults("[apns]\nca_file = \"pipe\"", &[]);
+    assert_eq!(faults["apns.ca_file"], "must be a file");
+}
+
+#[test]
 fn check_config_prints_a_summary_without_secrets() {
     let folder = Folder::new();
     let output = folder.run(&["check-config", "--config", "relay.toml"]);

@@ -56,11 +56,12 @@ pub enum FileFault {
 
 /// Reads a file of text, at most 1 MiB, into memory that is wiped.
 pub fn read_text(path: &Path) -> Result<Secret<String>, FileFault> {
-    let file = File::open(path).map_err(FileFault::Unreadable)?;
-    let metadata = file.metadata().map_err(FileFault::Unreadable)?;
+    // Before it is opened, which on a pipe would wait for somebody to write.
+    let metadata = std::fs::metadata(path).map_err(FileFault::Unreadable)?;
     if !metadata.is_file() {
         return Err(FileFault::NotAFile);
     }
+    let file = File::open(path).map_err(FileFault::Unreadable)?;
     if metadata.len() > FILE_BYTES_MAX {
         return Err(FileFault::TooLarge);
     }

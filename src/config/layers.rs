@@ -61,7 +61,8 @@ impl Layers {
         }
         for (variable, text) in environment {
             if let Some(rest) = variable.strip_prefix(VARIABLE_PREFIX) {
-                let key = rest.to_ascii_lowercase().replace("__", ".");
+                let lower = rest.to_ascii_lowercase();
+                let key = lower.split("__").map(segment).collect::<Vec<_>>().join(".");
                 let layered = Layered { value: Value::String(text), from_environment: true };
                 layers.values.insert(key, layered);
             }

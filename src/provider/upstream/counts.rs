@@ -265,7 +265,7 @@ impl Label for GoAwayReason {
 
 impl GoAwayReason {
     /// Reads the reason from an error that a GOAWAY caused.
-    pub(super) fn of(error: &h2::Error) -> Self {
+    pub fn of(error: &h2::Error) -> Self {
         let other = GOAWAY_LABELS.len() - 1;
         // h2 shows the debug data only in the error's text: `... (b"{\"reason\":\"Shutdown\"}")`.
         let text = error.to_string();
