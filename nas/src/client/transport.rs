@@ -33,7 +33,10 @@ pub(super) struct Answer {
 
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// A kept connection is given up after this: before the relay's `server.header_timeout_ms` (10 s by
+/// default) closes it, which a request would meet half-way.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
 // === impl Transport ===
 
