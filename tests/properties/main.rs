@@ -75,6 +75,18 @@ fn every_property_has_a_target_and_seeds() {
     }
 }
 
+/// Method: every seed of an answer is read under every status that HTTP can have.
+#[test]
+fn no_status_makes_a_good_device_gone() {
+    for (name, property) in ALL.into_iter().filter(|(name, _)| name.ends_with("_answer")) {
+        for seed in seeds(name) {
+            for status in 100..=999 {
+                property(&[status.to_string().as_bytes(), &seed[3..]].concat());
+            }
+        }
+    }
+}
+
 /// Method: seeds are damaged at random, 512 times.
 #[test]
 fn no_answer_of_apples_makes_a_good_device_gone() {
