@@ -272,6 +272,8 @@ pub struct Upstream {
     pub streams_per_connection_max: usize,
     /// Messages that wait for a stream.
     pub waiting_max: usize,
+    /// How long the first of them may have waited before no more are taken, alarms excepted.
+    pub waiting: Duration,
     /// DNS, TCP and TLS together.
     pub connect_timeout: Duration,
     /// A connection without streams is closed after this.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, ServiceUrl};
 use crate::outcome::{Code, Outcome};
+use crate::push::Class;
 use crate::route::Route;
 
 pub mod upstream;
@@ -173,11 +174,12 @@ impl Attempt {
     async fn make(
         pool: &Pool,
         request: Request<Bytes>,
+        class: Class,
         credential: Option<CredentialVersion>,
         deadline: Instant,
         read: impl FnOnce(&upstream::Answer) -> Outcome,
     ) -> Self {
-        match pool.send(request, deadline).await {
+        match pool.send(request, class, deadline).await {
             Ok(answer) => {
                 Self { outcome: read(&answer), upstream: Some(answer.elapsed), credential }
             }
@@ -221,6 +223,7 @@ pub fn limits(upstream: &config::Upstream) -> Limits {
         streams_per_connection_max: upstream.streams_per_connection_max,
         start_streams: upstream.streams_per_connection_max,
         waiting_max: upstream.waiting_max,
+        waiting_ms_max: whole_ms(upstream.waiting),
         replays_max: upstream.replays_max,
         connect_ms: whole_ms(upstream.connect_timeout),
         idle_s: upstream.idle_timeout.as_secs(),

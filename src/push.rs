@@ -125,6 +125,18 @@ impl Class {
             Urgency::Normal | Urgency::High => Self::Ordinary,
         }
     }
+
+    /// Gives the part of a room that the class may fill: 60 % for low messages, 85 % for ordinary
+    /// ones, all of it for alarms; at least 1. So the lowest class is turned away first.
+    pub const fn share_of(self, room: usize) -> usize {
+        let percent = match self {
+            Self::Low => 60,
+            Self::Ordinary => 85,
+            Self::Alarm => 100,
+        };
+        let share = room.saturating_mul(percent) / 100;
+        if share == 0 { 1 } else { share }
+    }
 }
 
 // === impl PushService ===

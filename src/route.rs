@@ -16,7 +16,7 @@ use crate::config::App;
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::pair::Device;
 use crate::push::{
-    Address, AppName, BASE64URL, Content, Endpoint, MessageId, Push, PushService, Urgency,
+    Address, AppName, BASE64URL, Class, Content, Endpoint, MessageId, Push, PushService, Urgency,
 };
 
 pub mod envelope;
@@ -39,6 +39,7 @@ pub struct Route {
     ttl_s: u32,
     expiration_unix_s: u64,
     urgency: Urgency,
+    class: Class,
     collapse_id: Option<String>,
 }
 
@@ -142,6 +143,7 @@ impl Router {
             ttl_s,
             expiration_unix_s: if ttl_s == 0 { 0 } else { now_unix_s + u64::from(ttl_s) },
             urgency: push.urgency,
+            class: push.class,
             collapse_id,
         })
     }
@@ -209,6 +211,11 @@ impl Route {
     /// Gives the urgency.
     pub const fn urgency(&self) -> Urgency {
         self.urgency
+    }
+
+    /// Gives how much the message matters when not all can be carried.
+    pub const fn class(&self) -> Class {
+        self.class
     }
 
     /// Gives the alias of the sender's topic: 32 characters of base64url.

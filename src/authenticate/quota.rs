@@ -17,11 +17,6 @@ use crate::config::{self, Limits, RatePair};
 use crate::outcome::{Code, Outcome};
 use crate::push::Class;
 
-/// Messages of low urgency may fill this much of the room and ordinary ones this much; alarms may
-/// fill it all. So when it gets crowded, the lowest class is turned away first, and at once.
-const LOW_SHARE_PERCENT: usize = 60;
-const ORDINARY_SHARE_PERCENT: usize = 85;
-
 /// A sender that met a full relay comes back after this.
 const CROWDED_WAIT: Duration = Duration::from_secs(2);
 
@@ -88,14 +83,9 @@ impl Quota {
     /// Lets a message into the relay.
     /// Errors: `overloaded` when its class has no room left, or everybody together sends too fast.
     pub fn enter(&self, class: Class) -> Result<Permit<'_>, Outcome> {
-        let percent = match class {
-            Class::Low => LOW_SHARE_PERCENT,
-            Class::Ordinary => ORDINARY_SHARE_PERCENT,
-            Class::Alarm => 100,
-        };
-        let in_flight_max = (self.in_flight_max * percent / 100).max(1);
         let permit = Permit { quota: self };
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= in_flight_max {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if in_flight >= class.share_of(self.in_flight_max) {
             return Err(not_now(Code::Overloaded, CROWDED_WAIT));
         }
         let (rate, arrival) = self.everybody.of(class);

@@ -14,6 +14,7 @@ pub(super) fn upstream(r: &mut Reader) -> Option<Upstream> {
     let connection_age_max = r.seconds("upstream.connection_age_s_max", 60..=SECONDS_PER_DAY);
     let streams_per_connection_max = r.integer("upstream.streams_per_connection_max", 1..=10_000);
     let waiting_max = r.integer("upstream.waiting_max", 1..=1_000_000);
+    let waiting = r.milliseconds("upstream.waiting_ms_max", 1..=600_000);
     let connect_timeout = r.milliseconds("upstream.connect_timeout_ms", 100..=60_000);
     let idle_timeout = r.seconds("upstream.idle_timeout_s", 1..=SECONDS_PER_DAY);
     let ping_interval = r.seconds("upstream.ping_interval_s", 1..=3600);
@@ -39,6 +40,7 @@ pub(super) fn upstream(r: &mut Reader) -> Option<Upstream> {
         connection_age_max: connection_age_max?,
         streams_per_connection_max: streams_per_connection_max?,
         waiting_max: waiting_max?,
+        waiting: waiting?,
         connect_timeout: connect_timeout?,
         idle_timeout: idle_timeout?,
         ping_interval: ping_interval?,

@@ -105,7 +105,8 @@ impl Provider for Apns {
             }
             outcome
         };
-        self.hold.attempt(Attempt::make(&self.pool, request, version, deadline, read)).await
+        let class = route.class();
+        self.hold.attempt(Attempt::make(&self.pool, request, class, version, deadline, read)).await
     }
 
     async fn renew_credential(&self, spent: &Attempt, _deadline: Instant) -> bool {

@@ -74,8 +74,8 @@ impl Provider for Fcm {
         let read = |answer: &Answer| {
             answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
         };
-        let version = Some(token.version());
-        self.hold.attempt(Attempt::make(&self.pool, request, version, deadline, read)).await
+        let (class, version) = (route.class(), Some(token.version()));
+        self.hold.attempt(Attempt::make(&self.pool, request, class, version, deadline, read)).await
     }
 
     async fn renew_credential(&self, spent: &Attempt, deadline: Instant) -> bool {

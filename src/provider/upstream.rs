@@ -45,8 +45,11 @@ pub(in crate::provider) use breaker::{Policy, Verdict};
 pub(in crate::provider) use gate::Gate;
 
 use dial::Dialler;
+use ledger::Turn;
 use request::Head;
 use slots::{Inner, Slot, Transport};
+
+use crate::push::Class;
 
 /// The connections to one push service under one credential.
 /// Share it in an `Arc`; dropping it closes every connection and fails nobody else's.
@@ -167,19 +170,20 @@ impl Pool {
         Arc::new(Self { inner, gate, tickets: AtomicU64::new(0) })
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer; where requests wait, the highest class goes first.
     /// Of the URI only path and query count; `content-length` and `:authority` are set here.
     /// Errors: [`SendError`]; the deadline covers waiting, sending and reading.
     /// Dropping the future cancels: the stream is reset, the slot comes back.
     pub async fn send(
         &self,
         request: Request<Bytes>,
+        class: Class,
         deadline: Instant,
     ) -> Result<Answer, SendError> {
         let pass = self.gate.enter().map_err(|retry_after| {
             SendError::NotSent(DialFault { kind: FaultKind::BreakerOpen, retry_after })
         })?;
-        let (result, verdict) = self.carry(request, deadline).await;
+        let (result, verdict) = self.carry(request, class, deadline).await;
         self.gate.leave(pass, verdict);
         result
     }
@@ -187,15 +191,16 @@ impl Pool {
     async fn carry(
         &self,
         request: Request<Bytes>,
+        class: Class,
         deadline: Instant,
     ) -> (Result<Answer, SendError>, Verdict) {
         let (head, body) = Head::split(request, &self.inner.dialler().origin);
         let shed = |reason| (Err(self.inner.shed(reason)), Verdict::Nothing);
-        let ticket = self.ticket();
+        let turn = self.turn(class);
         let mut replays = 0;
         let mut stale = 0;
         loop {
-            let mut slot = match self.inner.reserve(ticket, deadline).await {
+            let mut slot = match self.inner.reserve(turn, deadline).await {
                 Ok(slot) => slot,
                 Err(error) => return (Err(error), error.verdict()),
             };
@@ -226,9 +231,9 @@ impl Pool {
         }
     }
 
-    /// One ticket for all attempts: a replay goes to the head of the queue, where it was before.
-    fn ticket(&self) -> u64 {
-        self.tickets.fetch_add(1, Ordering::Relaxed)
+    /// One for all attempts: a replay goes to the head of its class, where it was before.
+    fn turn(&self, class: Class) -> Turn {
+        Turn::new(class, self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
     async fn attempt(
@@ -258,7 +263,8 @@ impl Pool {
         if connections > 0 {
             self.inner.want(connections);
             // A slot that is not used; whoever sends first will hear of a fault.
-            let _ = timeout_at(deadline, self.inner.reserve(self.ticket(), deadline + LATER)).await;
+            let turn = self.turn(Class::Alarm);
+            let _ = timeout_at(deadline, self.inner.reserve(turn, deadline + LATER)).await;
         }
     }
 

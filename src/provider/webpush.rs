@@ -103,7 +103,7 @@ impl Provider for WebPush {
             None => None,
         };
         let Some(request) = request else { return Attempt::impossible() };
-        Attempt::make(&pool, request, None, deadline, |answer| {
+        Attempt::make(&pool, request, route.class(), None, deadline, |answer| {
             answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
         })
         .await

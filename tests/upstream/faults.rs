@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use sns_relay::provider::upstream::{
     AddressGuard, Egress, FaultKind, Limits, Origin, Pool, PoolMetrics, SendError,
 };
+use sns_relay::push::Class;
 use tokio::io::duplex;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -247,7 +248,7 @@ async fn an_http1_request_past_its_deadline_is_unknown_and_closes_its_connection
     assert!(send(&pool, 0, 5_000).await.is_ok());
     let soon = Instant::now() + Duration::from_millis(2);
     let request = Request::post("/push").body(Bytes::from_static(b"1")).unwrap();
-    assert_eq!(pool.send(request, soon).await.unwrap_err(), SendError::Unknown);
+    assert_eq!(pool.send(request, Class::Ordinary, soon).await.unwrap_err(), SendError::Unknown);
     eventually("closed", || pool.status().connections == 0).await;
     assert!(send(&pool, 2, 5_000).await.is_ok());
     assert_eq!(server.connections.load(Ordering::SeqCst), 2);

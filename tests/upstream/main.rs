@@ -27,6 +27,7 @@ use sns_relay::provider::upstream::{
     AddressGuard, Answer, BreakerMetrics, Counters, Egress, Label, Limits, Origin, Pool,
     PoolMetrics, SendError,
 };
+use sns_relay::push::Class;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -139,11 +140,21 @@ fn metrics() -> Arc<PoolMetrics> {
     })
 }
 
-/// Sends a request whose body is its number.
+/// Sends a request whose body is its number, with all the room and to its deadline: what its class
+/// changes is tested with the queue.
 async fn send(pool: &Pool, number: u64, deadline_ms: u64) -> Result<Answer, SendError> {
+    send_as(Class::Alarm, pool, number, deadline_ms).await
+}
+
+async fn send_as(
+    class: Class,
+    pool: &Pool,
+    number: u64,
+    deadline_ms: u64,
+) -> Result<Answer, SendError> {
     let deadline = Instant::now() + Duration::from_millis(deadline_ms);
     let request = Request::post("/push").body(Bytes::from(number.to_string())).unwrap();
-    pool.send(request, deadline).await
+    pool.send(request, class, deadline).await
 }
 
 fn counted<L: Label>(counters: &Counters<L>, label: L) -> u64 {

@@ -169,9 +169,14 @@ impl Peer {
 
     /// Sorted numbers of the processed requests.
     pub(crate) fn processed(&self) -> Vec<u64> {
-        let mut numbers = self.seen.processed.lock().unwrap().clone();
+        let mut numbers = self.processed_in_order();
         numbers.sort_unstable();
         numbers
+    }
+
+    /// Numbers of the processed requests, first come first.
+    pub(crate) fn processed_in_order(&self) -> Vec<u64> {
+        self.seen.processed.lock().unwrap().clone()
     }
 }
 

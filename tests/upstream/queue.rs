@@ -4,13 +4,42 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sns_relay::provider::upstream::{Limits, SendError, ShedReason};
+use sns_relay::push::Class;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::peer::{Reply, answer};
-use super::{Rig, counted, eventually, send};
+use super::{Rig, counted, eventually, send, send_as};
 
 fn one_stream(waiting_max: usize) -> Limits {
     Limits { connections_max: 1, waiting_max, ..Limits::default() }
+}
+
+/// Holds the only stream until all of a line wait, one behind the other, and gives the order in
+/// which the peer saw them.
+async fn served_behind_one(line: &[(Class, u64)]) -> Vec<u64> {
+    let rig = Rig::start(
+        one_stream(1_000),
+        1,
+        |_, number| {
+            if number == 0 { answer(1_500) } else { answer(0) }
+        },
+    )
+    .await;
+    let mut sends = JoinSet::new();
+    let mut spawn = |class, number| {
+        let pool = rig.pool.clone();
+        sends.spawn(async move { send_as(class, &pool, number, 20_000).await });
+    };
+    spawn(Class::Ordinary, 0);
+    eventually("0 is on its stream", || rig.peer.seen.times(0) == 1).await;
+    for (place, (class, number)) in line.iter().enumerate() {
+        spawn(*class, *number);
+        eventually("it waits", || rig.pool.status().waiting > place).await;
+    }
+    assert!(sends.join_all().await.iter().all(Result::is_ok));
+    rig.assert_rest().await;
+    rig.peer.processed_in_order()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,20 +142,12 @@ async fn a_dropped_waiter_passes_its_slot_on() {
     rig.assert_rest().await;
 }
 
+/// One request holds the only stream until all others stand in line, one behind the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_requests_are_served_in_order() {
-    let rig = Rig::start(one_stream(1_000), 1, |_, _| answer(1)).await;
-    let mut sends = Vec::new();
-    for number in 0..100 {
-        let pool = rig.pool.clone();
-        sends.push(tokio::spawn(async move { send(&pool, number, 20_000).await }));
-        eventually("it waits", || rig.pool.status().waiting > 0).await;
-        tokio::task::yield_now().await;
-    }
-    for waiter in sends {
-        assert!(waiter.await.unwrap().is_ok());
-    }
-    assert_eq!(rig.peer.processed(), (0..100).collect::<Vec<_>>());
+    let line: Vec<_> = (1..=50).map(|number| (Class::Ordinary, number)).collect();
+    let line = served_behind_one(&line).await;
+    assert_eq!(line, (0..=50).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,6 +165,52 @@ async fn an_answer_is_cut_at_its_limit_and_the_connection_lives_on() {
         assert_eq!((whole.body.len(), whole.complete), (100, true));
     }
     assert_eq!(rig.peer.count(|seen| &seen.connections), 1);
+    rig.assert_rest().await;
+}
+
+/// Low and ordinary messages stand in line, and then the alarms come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_overtakes_all_who_wait_and_a_low_message_none() {
+    let line = served_behind_one(&[
+        (Class::Low, 1),
+        (Class::Ordinary, 2),
+        (Class::Low, 3),
+        (Class::Ordinary, 4),
+        (Class::Alarm, 5),
+        (Class::Alarm, 6),
+    ])
+    .await;
+    assert_eq!(line, [0, 5, 6, 2, 4, 1, 3]);
+}
+
+/// The peer answers nothing for a while: newcomers hear so at once, an alarm waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_has_waited_too_long_takes_no_more_but_alarms() {
+    let limits = Limits { waiting_ms_max: 50, ..one_stream(1_000) };
+    let rig = Rig::start(limits, 1, |_, _| answer(400)).await;
+    let ordinary = Class::Ordinary;
+    let (on_stream, waits, shed, alarm) = tokio::join!(
+        send_as(ordinary, &rig.pool, 0, 20_000),
+        async {
+            eventually("0 is on its stream", || rig.peer.seen.times(0) == 1).await;
+            send_as(ordinary, &rig.pool, 1, 20_000).await
+        },
+        async {
+            eventually("1 waits", || rig.pool.status().waiting == 1).await;
+            sleep(Duration::from_millis(100)).await;
+            let asked_at = Instant::now();
+            (send_as(ordinary, &rig.pool, 2, 20_000).await, asked_at.elapsed())
+        },
+        async {
+            eventually("1 waits", || rig.pool.status().waiting == 1).await;
+            sleep(Duration::from_millis(100)).await;
+            send_as(Class::Alarm, &rig.pool, 3, 20_000).await
+        },
+    );
+    assert!(on_stream.is_ok() && waits.is_ok() && alarm.is_ok());
+    assert_eq!(shed.0.unwrap_err(), SendError::Shed(ShedReason::QueueSlow));
+    assert!(shed.1 < Duration::from_millis(200), "it was told after {:?}", shed.1);
+    assert_eq!(rig.peer.processed_in_order(), [0, 3, 1]);
     rig.assert_rest().await;
 }
 

@@ -22,6 +22,7 @@ use crate::outcome::{Code, Outcome};
 use crate::provider::jwt::Rs256Key;
 use crate::provider::upstream::{Limits, Pool, SendError};
 use crate::provider::{CredentialVersion, Dialling, RenewalMetrics, SetupError};
+use crate::push::Class;
 
 /// Fetches the tokens of one service account.
 pub struct TokenSource {
@@ -218,7 +219,8 @@ impl Shared {
     async fn try_once(&self, deadline: Instant) -> Result<(HeaderValue, Duration), FaultKind> {
         let asked_at = Instant::now();
         let request = self.request().ok_or(FaultKind::Refused)?;
-        let answer = match self.pool.send(request, deadline).await {
+        // The highest: messages of every class wait for it.
+        let answer = match self.pool.send(request, Class::Alarm, deadline).await {
             Ok(answer) => answer,
             Err(SendError::Shed(_) | SendError::NotSent(_) | SendError::Unknown) => {
                 return Err(FaultKind::Unavailable);

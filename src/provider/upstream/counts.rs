@@ -117,6 +117,8 @@ labels! {
     ShedReason {
         /// `waiting_max` requests wait already.
         QueueFull => "queue_full",
+        /// The first in the queue has waited `waiting_ms_max` already.
+        QueueSlow => "queue_slow",
         /// The deadline passed while it waited.
         Deadline => "deadline",
         /// The push service refused it `replays_max` times more than once.

@@ -3,9 +3,9 @@
 //!
 //! Plain counting with time and dice passed in: no lock, no task, no I/O. What follows from a
 //! decision is done by the [`Hands`] that the caller brings. After every change the caller settles:
-//! then nobody waits while a stream is free, and the head of the queue is the oldest request.
+//! then nobody waits while a stream is free, and the head of the queue is the oldest request of the
+//! highest class.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +16,12 @@ use super::gradient::Gradient;
 use super::{DialFault, Limits, PoolStatus};
 
 mod entry;
+mod queue;
 
 pub(super) use entry::{Control, Entry, Fate, Use};
+pub(super) use queue::Turn;
+
+use queue::{Crowded, Queue};
 
 /// A pause after a lost connection that requests wait through.
 const LOST_PATIENCE: Duration = Duration::from_secs(1);
@@ -27,8 +31,7 @@ const LOST_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Ledger<T, W> {
     /// In order of age: the pick fills the oldest first, so that surplus ones fall idle.
     connections: Vec<Entry<T>>,
-    /// By ticket, so the head is the oldest request and a cancelled one is found at once.
-    waiters: BTreeMap<u64, W>,
+    queue: Queue<W>,
     next_id: u64,
     dialling: bool,
     shut_down: bool,
@@ -55,7 +58,10 @@ pub(super) enum Place<T> {
     Queued,
     /// There is no connection, and no dial for a while.
     CutOff(DialFault),
+    /// Too many wait already.
     Full,
+    /// Those of its class have waited too long already.
+    Slow,
 }
 
 /// What to do with a connection that was looked at.
@@ -85,7 +91,7 @@ impl<T: Clone, W> Ledger<T, W> {
     pub(super) fn new(gradient: Option<Gradient>) -> Self {
         Self {
             connections: Vec::new(),
-            waiters: BTreeMap::new(),
+            queue: Queue::new(),
             next_id: 0,
             dialling: false,
             shut_down: false,
@@ -100,12 +106,12 @@ impl<T: Clone, W> Ledger<T, W> {
     /// Gives a stream, or a place in the queue, which `waiter` then makes.
     pub(super) fn reserve(
         &mut self,
-        ticket: u64,
+        turn: Turn,
         waiter: impl FnOnce() -> W,
         limits: &Limits,
         now: Instant,
     ) -> Place<T> {
-        if self.waiters.is_empty()
+        if self.queue.is_empty()
             && let Some(grant) = self.take(limits, now)
         {
             return Place::Granted(grant);
@@ -113,26 +119,26 @@ impl<T: Clone, W> Ledger<T, W> {
         if let Some(fault) = self.hopeless(now) {
             return Place::CutOff(DialFault { kind: FaultKind::BackingOff, ..fault });
         }
-        if self.waiters.len() >= limits.waiting_max {
-            return Place::Full;
+        match self.queue.join(turn, waiter, limits, now) {
+            Ok(()) => Place::Queued,
+            Err(Crowded::Full) => Place::Full,
+            Err(Crowded::Slow) => Place::Slow,
         }
-        self.waiters.insert(ticket, waiter());
-        Place::Queued
     }
 
     /// Takes a request out of the queue, if it is there still.
-    pub(super) fn leave(&mut self, ticket: u64) {
-        self.waiters.remove(&ticket);
+    pub(super) fn leave(&mut self, turn: Turn) {
+        self.queue.leave(turn);
     }
 
     /// Hands free streams to the head of the queue, dials if that is called for, and tells the
     /// queue when there is nothing to wait for.
     pub(super) fn settle(&mut self, hands: &mut impl Hands<T, W>, limits: &Limits, now: Instant) {
         self.release_replaced();
-        while !self.waiters.is_empty() {
+        while !self.queue.is_empty() {
             let Some(grant) = self.take(limits, now) else { break };
             let id = grant.id;
-            let Some((_, waiter)) = self.waiters.pop_first() else { break };
+            let Some(waiter) = self.queue.pop() else { break };
             if !hands.grant(waiter, grant) {
                 self.put_back(id);
             }
@@ -141,10 +147,8 @@ impl<T: Clone, W> Ledger<T, W> {
             self.dialling = true;
             hands.dial();
         }
-        if !self.waiters.is_empty()
-            && let Some(fault) = self.hopeless(now)
-        {
-            for (_, waiter) in std::mem::take(&mut self.waiters) {
+        if let Some(fault) = self.hopeless(now) {
+            while let Some(waiter) = self.queue.pop() {
                 hands.refuse(waiter, fault);
             }
         }
@@ -340,7 +344,7 @@ impl<T: Clone, W> Ledger<T, W> {
             draining: self.connections.len() - self.open().count(),
             streams_in_use: self.in_use(),
             streams_allowed: self.open().map(|entry| entry.limit(limits)).sum(),
-            waiting: self.waiters.len(),
+            waiting: self.queue.len(),
         }
     }
 
@@ -474,7 +478,7 @@ impl<T: Clone, W> Ledger<T, W> {
         let crowded = allowed >= 4 && in_use * 10 >= allowed.saturating_mul(7);
         // A limit that is still about to rise says nothing about the need: one at a time. And where
         // the latency is the limit, more streams are no help.
-        (crowded || !self.waiters.is_empty()) && !unproven && !self.is_at_cap()
+        (crowded || !self.queue.is_empty()) && !unproven && !self.is_at_cap()
     }
 }
 

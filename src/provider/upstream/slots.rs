@@ -18,7 +18,7 @@ use super::counts::{CloseReason, FaultKind, PoolMetrics, ShedReason};
 use super::dial::{Dialler, dial, dice};
 use super::gradient::Gradient;
 use super::http1::Lane;
-use super::ledger::{Control, Fate, Grant, Hands, Ledger, Place, Review, Use};
+use super::ledger::{Control, Fate, Grant, Hands, Ledger, Place, Review, Turn, Use};
 use super::{DialFault, Limits, PoolStatus, SendError};
 
 /// A pool's state, shared with its connections and slots.
@@ -55,7 +55,7 @@ pub(super) struct Slot {
 /// Leaves the queue on drop.
 struct Wait<'a> {
     inner: &'a Inner,
-    ticket: u64,
+    turn: Turn,
 }
 
 // === impl Inner ===
@@ -98,27 +98,28 @@ impl Inner {
         SendError::Shed(reason)
     }
 
-    /// Waits for a slot, first come first served; an older ticket goes first.
+    /// Waits for a slot until its turn has come.
     pub(super) async fn reserve(
         self: &Arc<Self>,
-        ticket: u64,
+        turn: Turn,
         deadline: Instant,
     ) -> Result<Slot, SendError> {
         let (grant, queue) = oneshot::channel();
         {
             let mut state = self.lock();
-            match state.reserve(ticket, || grant, &self.limits, Instant::now()) {
+            match state.reserve(turn, || grant, &self.limits, Instant::now()) {
                 Place::Granted(grant) => {
                     self.settle(&mut state);
                     return Ok(self.slot(grant));
                 }
                 Place::CutOff(fault) => return Err(SendError::NotSent(fault)),
                 Place::Full => return Err(self.shed(ShedReason::QueueFull)),
+                Place::Slow => return Err(self.shed(ShedReason::QueueSlow)),
                 Place::Queued => self.metrics.waiting.inc(),
             }
             self.settle(&mut state);
         }
-        let _wait = Wait { inner: self, ticket };
+        let _wait = Wait { inner: self, turn };
         match timeout_at(deadline, queue).await {
             Ok(Ok(Ok(slot))) => Ok(slot),
             Ok(Ok(Err(fault))) => Err(SendError::NotSent(fault)),
@@ -322,6 +323,6 @@ impl Drop for Slot {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         self.inner.metrics.waiting.dec();
-        self.inner.lock().leave(self.ticket);
+        self.inner.lock().leave(self.turn);
     }
 }

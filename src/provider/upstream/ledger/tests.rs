@@ -8,26 +8,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::push::Class;
 
 /// A request that holds a stream.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     connection: u64,
-    ticket: u64,
+    turn: Turn,
 }
 
 /// What is around a ledger, and what it must come to.
 #[derive(Clone)]
 struct Model {
-    ledger: Ledger<(), u64>,
+    ledger: Ledger<(), Turn>,
     limits: Limits,
     now: Instant,
     held: Vec<Held>,
     /// Slots of cancelled streams whose reset the peer has not confirmed, by connection.
     resetting: BTreeMap<u64, usize>,
-    waiting: BTreeSet<u64>,
+    waiting: BTreeSet<Turn>,
     /// Waiting requests that hear nothing any more, but are in the queue still.
-    gone: BTreeSet<u64>,
+    gone: BTreeSet<Turn>,
     dialling: bool,
     next_ticket: u64,
 }
@@ -35,24 +36,24 @@ struct Model {
 /// What the ledger decided in one go.
 #[derive(Default)]
 struct Deeds {
-    gone: BTreeSet<u64>,
+    gone: BTreeSet<Turn>,
     granted: Vec<Held>,
-    missed: Vec<u64>,
-    refused: Vec<u64>,
+    missed: Vec<Turn>,
+    refused: Vec<Turn>,
     dials: u32,
 }
 
-impl Hands<(), u64> for Deeds {
-    fn grant(&mut self, waiter: u64, grant: Grant<()>) -> bool {
+impl Hands<(), Turn> for Deeds {
+    fn grant(&mut self, waiter: Turn, grant: Grant<()>) -> bool {
         if self.gone.contains(&waiter) {
             self.missed.push(waiter);
             return false;
         }
-        self.granted.push(Held { connection: grant.id, ticket: waiter });
+        self.granted.push(Held { connection: grant.id, turn: waiter });
         true
     }
 
-    fn refuse(&mut self, waiter: u64, _: DialFault) {
+    fn refuse(&mut self, waiter: Turn, _: DialFault) {
         self.refused.push(waiter);
     }
 
@@ -63,7 +64,7 @@ impl Hands<(), u64> for Deeds {
 
 #[derive(Clone, Copy, Debug)]
 enum Deed {
-    Reserve,
+    Reserve { class: Class },
     GiveBack { place: usize, fate: Fate, missed: bool },
     Confirm { place: usize },
     Limit { place: usize, limit: usize },
@@ -110,8 +111,8 @@ impl Model {
 
     fn act(&mut self, deed: Deed) -> bool {
         let failed = match deed {
-            Deed::Reserve => {
-                self.reserve();
+            Deed::Reserve { class } => {
+                self.reserve(class);
                 false
             }
             Deed::GiveBack { place, fate, missed } => {
@@ -161,14 +162,14 @@ impl Model {
             }
             Deed::Abandon { place } => {
                 let hearing = self.waiting.difference(&self.gone).nth(place).copied();
-                let Some(ticket) = hearing else { return false };
-                self.gone.insert(ticket);
+                let Some(turn) = hearing else { return false };
+                self.gone.insert(turn);
                 false
             }
             Deed::Leave => {
-                let Some(ticket) = self.gone.pop_first() else { return false };
-                self.ledger.leave(ticket);
-                self.waiting.remove(&ticket);
+                let Some(turn) = self.gone.pop_first() else { return false };
+                self.ledger.leave(turn);
+                self.waiting.remove(&turn);
                 false
             }
         };
@@ -178,17 +179,23 @@ impl Model {
         true
     }
 
-    fn reserve(&mut self) {
-        let ticket = self.next_ticket;
+    fn reserve(&mut self, class: Class) {
+        let turn = Turn::new(class, self.next_ticket);
         self.next_ticket += 1;
-        match self.ledger.reserve(ticket, || ticket, &self.limits, self.now) {
+        match self.ledger.reserve(turn, || turn, &self.limits, self.now) {
             Place::Granted(grant) => {
                 assert!(self.waiting.is_empty(), "somebody was passed over");
-                self.take(Held { connection: grant.id, ticket });
+                self.take(Held { connection: grant.id, turn });
             }
-            Place::Queued => assert!(self.waiting.insert(ticket)),
+            Place::Queued => assert!(self.waiting.insert(turn)),
             Place::CutOff(fault) => assert!(!fault.retry_after.is_zero()),
-            Place::Full => assert_eq!(self.waiting.len(), self.limits.waiting_max),
+            Place::Full => {
+                assert!(self.waiting.len() >= class.share_of(self.limits.waiting_max));
+            }
+            Place::Slow => {
+                assert!(class < Class::Alarm, "an alarm was shed for others' waiting");
+                assert!(self.waiting.iter().any(|waiting| waiting.class() == class));
+            }
         }
     }
 
@@ -227,16 +234,16 @@ impl Model {
         let mut deeds = Deeds { gone: self.gone.clone(), ..Deeds::default() };
         self.ledger.settle(&mut deeds, &self.limits, self.now);
         for held in &deeds.granted {
-            assert!(self.waiting.remove(&held.ticket), "{} did not wait", held.ticket);
+            assert!(self.waiting.remove(&held.turn), "{:?} did not wait", held.turn);
             self.take(*held);
         }
-        for ticket in deeds.missed.iter().chain(&deeds.refused) {
-            assert!(self.waiting.remove(ticket), "{ticket} did not wait");
-            self.gone.remove(ticket);
+        for turn in deeds.missed.iter().chain(&deeds.refused) {
+            assert!(self.waiting.remove(turn), "{turn:?} did not wait");
+            self.gone.remove(turn);
         }
-        let tickets: Vec<u64> = deeds.granted.iter().map(|held| held.ticket).collect();
-        assert!(tickets.is_sorted(), "out of order");
-        let passed_over = self.waiting.first().zip(tickets.last());
+        let turns: Vec<Turn> = deeds.granted.iter().map(|held| held.turn).collect();
+        assert!(turns.is_sorted(), "out of order");
+        let passed_over = self.waiting.first().zip(turns.last());
         assert!(passed_over.is_none_or(|(first, last)| last < first), "somebody was passed over");
         assert!(deeds.dials == 0 || (deeds.dials == 1 && !self.dialling), "two dials at once");
         self.dialling |= deeds.dials > 0;
@@ -249,7 +256,7 @@ impl Model {
             let resetting = self.resetting.get(&entry.id).copied().unwrap_or(0);
             assert_eq!((entry.in_use, entry.resetting), (held + resetting, resetting));
         }
-        assert!(ledger.waiters.keys().eq(&self.waiting), "the queue is not who waits");
+        assert!(ledger.queue.turns().eq(&self.waiting), "the queue is not who waits");
         assert_eq!(ledger.dialling, self.dialling);
         if !self.waiting.is_empty() {
             assert!(ledger.pick(&self.limits).is_none(), "a stream is free while requests wait");
@@ -307,6 +314,7 @@ fn limits() -> Limits {
         streams_per_connection_max: 3,
         start_streams: 1,
         waiting_max: 5,
+        waiting_ms_max: 100,
         connect_ms: 50,
         idle_s: 5,
         wedge_ms: 2_000,
@@ -337,7 +345,10 @@ impl Random {
     fn deed(&mut self) -> Deed {
         let place = self.below(3);
         match self.below(40) {
-            0..=12 => Deed::Reserve,
+            0..=12 => {
+                let class = [Class::Low, Class::Ordinary, Class::Alarm][self.below(3)];
+                Deed::Reserve { class }
+            }
             13..=20 => {
                 let fate = FATES[self.below(8).min(4)];
                 Deed::GiveBack { place, fate, missed: self.below(2) == 0 }
@@ -397,19 +408,20 @@ fn no_order_of_a_few_things_loses_a_wake_up_or_a_slot() {
 
 /// Two connections, all their streams in use, and requests that wait.
 const BUSY: [Deed; 8] = [
-    Deed::Reserve,
+    Deed::Reserve { class: Class::Ordinary },
     Deed::Dialled { well: true },
     Deed::GiveBack { place: 0, fate: Fate::Closed { answered: true }, missed: false },
-    Deed::Reserve,
-    Deed::Reserve,
+    Deed::Reserve { class: Class::Ordinary },
+    Deed::Reserve { class: Class::Ordinary },
     Deed::Dialled { well: true },
-    Deed::Reserve,
-    Deed::Reserve,
+    Deed::Reserve { class: Class::Ordinary },
+    Deed::Reserve { class: Class::Ordinary },
 ];
 
 fn menu() -> Vec<Deed> {
     let mut menu = vec![
-        Deed::Reserve,
+        Deed::Reserve { class: Class::Ordinary },
+        Deed::Reserve { class: Class::Alarm },
         Deed::Dialled { well: true },
         Deed::Dialled { well: false },
         Deed::Pass { ms: 150 },
