@@ -148,6 +148,8 @@ pub struct Log {
     pub level: String,
     /// One JSON object per line instead of text.
     pub json: bool,
+    /// A complaint is repeated no sooner.
+    pub repeat: Duration,
 }
 
 /// Section `store`.

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use crate::config;
 use crate::outcome::{Code, Outcome};
 
+pub mod complaints;
+
 pub mod guard;
 
 use guard::Guard;

@@ -18,6 +18,7 @@ use crate::config::App;
 use crate::duplicates::{Claim, Duplicates};
 use crate::enrol::{Application, Enroller};
 use crate::feedback::Feedback;
+use crate::feedback::complaints::Complaints;
 use crate::metrics::{Door, Metrics};
 use crate::outcome::retry::{self, Decision};
 use crate::outcome::{Code, Outcome, Refusal};
@@ -52,6 +53,8 @@ pub struct Relay {
     pub store: Store,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What the operator was told.
+    pub complaints: Complaints,
 }
 
 /// A provider, and what its answers have taught.
@@ -362,12 +365,16 @@ impl Relay {
         self.metrics.settled(device.app(), device.address().service(), outcome);
         self.metrics.own_part(door, own_part);
         if let Outcome::Misconfigured { code } = outcome {
-            tracing::warn!(
-                app = %device.app(),
-                service = device.address().service().label(),
-                code = code.label(),
-                "a message failed for a fault of the operator's"
-            );
+            let (app, service) = (device.app(), device.address().service());
+            if let Some(messages) = self.complaints.due(app, service, *code, Instant::now()) {
+                tracing::warn!(
+                    %app,
+                    service = service.label(),
+                    code = code.label(),
+                    messages,
+                    "messages failed for a fault of the operator's"
+                );
+            }
         }
     }
 

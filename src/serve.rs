@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ServerTls, files};
 use crate::duplicates::Duplicates;
 use crate::enrol::Enroller;
+use crate::feedback::complaints::Complaints;
 use crate::ingress::Doors;
 use crate::keys::{HandleKeys, KeysError, SerialPepper};
 use crate::metrics::Metrics;
@@ -188,6 +189,7 @@ fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, 
         store: Store::open(&config.store)?,
         metrics,
         clock,
+        complaints: Complaints::new(config.log.repeat),
     })
 }
 

@@ -94,7 +94,8 @@ pub(super) fn log(r: &mut Reader) -> Option<Log> {
     };
     let level = r.parsed("log.level", level, "error, warn, info or debug");
     let json = r.parsed("log.format", json, "text or json");
-    Some(Log { level: level?, json: json? })
+    let repeat = r.seconds("log.repeat_s", 1..=86_400);
+    Some(Log { level: level?, json: json?, repeat: repeat? })
 }
 
 pub(super) fn store(r: &mut Reader) -> Option<Store> {

@@ -272,7 +272,7 @@ async fn check_nothing_is_left(format: &str) {
     process.terminate();
     places.extend(files_in(process.stage.folder()));
     let log = process.log();
-    assert!(log.contains("a message failed for a fault of the operator's"), "{log}");
+    assert!(log.contains("messages failed for a fault of the operator's"), "{log}");
     assert!(log.contains("stopped"), "{log}");
     for (name, bytes) in &places {
         for secret in &secrets {

@@ -20,7 +20,7 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::counts::{CloseReason, FaultKind, GoAwayReason, ReplayReason};
+use super::counts::{CloseReason, FaultKind, GoAwayReason, Label as _, ReplayReason};
 use super::ledger::{Control, Fate, Review};
 use super::slots::{Inner, Slot, Transport};
 use super::{Answer, ConnectionId, Miss};
@@ -277,7 +277,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
         {
             let is_goaway = error.is_go_away() && error.is_remote();
             if is_goaway {
-                self.inner.metrics().goaways.count(GoAwayReason::of(&error));
+                let reason = GoAwayReason::of(&error);
+                self.inner.metrics().goaways.count(reason);
+                tracing::info!(reason = reason.label(), "a push service sent GOAWAY");
             }
             // Else it is broken; either way it ends once its streams do.
             let reason = if is_goaway { CloseReason::GoAway } else { CloseReason::Error };
