@@ -94,7 +94,20 @@ impl TestCa {
     /// A server for `localhost`, 127.0.0.1 and ::1 under a fresh certificate of this root.
     /// Shape: `alpn` in order of preference; a client certificate of this root is optional.
     pub fn server_config(&self, alpn: &[&str]) -> Result<rustls::ServerConfig, CaError> {
-        let (certificate, key) = self.sign_server()?;
+        self.server_config_until(alpn, None)
+    }
+
+    /// The same, but the certificate's time is over, since 2020.
+    pub fn expired_server_config(&self, alpn: &[&str]) -> Result<rustls::ServerConfig, CaError> {
+        self.server_config_until(alpn, Some(2020))
+    }
+
+    fn server_config_until(
+        &self,
+        alpn: &[&str],
+        over_in_year: Option<i32>,
+    ) -> Result<rustls::ServerConfig, CaError> {
+        let (certificate, key) = self.sign_server(over_in_year)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.root.certificate.clone())?;
@@ -113,7 +126,7 @@ impl TestCa {
 
     /// Issues a server certificate for `localhost`, 127.0.0.1 and ::1, as files would hold it.
     pub fn issue_server(&self) -> Result<ServerCertificate, CaError> {
-        let (certificate, key) = self.sign_server()?;
+        let (certificate, key) = self.sign_server(None)?;
         Ok(ServerCertificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 
@@ -132,7 +145,7 @@ impl TestCa {
         })
     }
 
-    fn sign_server(&self) -> Result<(Certificate, KeyPair), CaError> {
+    fn sign_server(&self, over_in_year: Option<i32>) -> Result<(Certificate, KeyPair), CaError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, "localhost");
@@ -141,6 +154,9 @@ impl TestCa {
             SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
         ]);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if let Some(year) = over_in_year {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
         let certificate = params.signed_by(&key, &self.root.issuer)?;
         Ok((certificate, key))
     }

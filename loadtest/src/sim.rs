@@ -56,6 +56,10 @@ impl Clock {
             + self.ahead_s.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn set_ahead_s(&self, ahead_s: i64) {
+        self.ahead_s.store(ahead_s, Ordering::Relaxed);
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX >> 8);
         self.ahead_s.fetch_add(seconds, Ordering::Relaxed);

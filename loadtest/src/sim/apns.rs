@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::journal::{Acceptance, Delivered, MessageKey};
 use super::jws::decode;
 use super::script::Answer;
-use super::server::{Parts, Peer, Received, Reply, Service, Simulator, Verdict, launch};
+use super::server::{Controls, Peer, Received, Reply, Service, Simulator, Verdict, launch};
 use super::{SimError, lock};
 use crate::ca::TestCa;
 
@@ -40,7 +40,7 @@ pub type ApnsSim = Simulator<Apns>;
 pub struct Apns {
     config: ApnsSimConfig,
     ca: TestCa,
-    parts: Parts,
+    parts: Controls,
     authority: Authority,
     devices: Mutex<HashMap<String, Registration>>,
 }
@@ -105,7 +105,7 @@ impl ApnsSimConfig {
 impl Simulator<Apns> {
     /// Starts on a free port; speaks HTTP/2 only.
     pub async fn start(ca: &TestCa, config: ApnsSimConfig) -> Result<ApnsSim, SimError> {
-        let parts = Parts::default();
+        let parts = Controls::default();
         launch(ca, &["h2"], parts.clone(), |_| Apns {
             authority: Authority::new(config.environment, config.keys.clone()),
             config,

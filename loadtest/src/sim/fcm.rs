@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::journal::{Acceptance, Delivered, MessageKey};
 use super::jws::decode;
 use super::script::{Answer, Script};
-use super::server::{Parts, Peer, Received, Reply, Service, Simulator, Verdict, launch};
+use super::server::{Controls, Peer, Received, Reply, Service, Simulator, Verdict, launch};
 use super::{SimError, lock};
 use crate::ca::TestCa;
 
@@ -38,7 +38,7 @@ pub type FcmSim = Simulator<Fcm>;
 /// The rules of FCM; made by `FcmSim::start`.
 pub struct Fcm {
     config: FcmSimConfig,
-    parts: Parts,
+    parts: Controls,
     oauth_script: Script,
     tokens: Tokens,
     devices: Mutex<HashSet<String>>,
@@ -148,7 +148,7 @@ fn status_of(code: u16) -> StatusCode {
 impl Simulator<Fcm> {
     /// Starts on a free port; no service account is known yet.
     pub async fn start(ca: &TestCa, config: FcmSimConfig) -> Result<FcmSim, SimError> {
-        let parts = Parts::default();
+        let parts = Controls::default();
         launch(ca, &["h2", "http/1.1"], parts.clone(), |origin| Fcm {
             tokens: Tokens::new(&format!("{origin}{TOKEN_PATH}"), config.access_token_life_s),
             config,

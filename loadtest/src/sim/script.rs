@@ -14,6 +14,10 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::lock;
 
+mod latency;
+
+pub use latency::{Latency, Random};
+
 /// One answer, as it goes on the wire.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -23,6 +27,21 @@ pub struct Answer {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body, possibly empty.
     pub body: Bytes,
+    /// How it goes out.
+    pub manner: Manner,
+}
+
+/// How an answer goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// At once.
+    Whole,
+    /// Its head and half of its body, then the connection drops.
+    HalfThenDrop,
+    /// Its head and half of its body, then silence.
+    HalfThenSilence,
+    /// Its head, then a byte every so often; an empty body gets a blank for each.
+    Trickle(Duration),
 }
 
 /// What happens to one request.
@@ -33,6 +52,10 @@ pub enum Step {
     Accept,
     /// This answer; a 2xx counts as accepted and is delivered.
     Answer(Answer),
+    /// Processed and delivered, and its success goes out in this manner.
+    AcceptIn(Manner),
+    /// Processed and delivered, and yet answered like this: a gateway's page, say.
+    AcceptThenAnswer(Answer),
     /// Not processed and never answered.
     Stall,
     /// Processed and delivered, but never answered.
@@ -78,14 +101,16 @@ struct State {
     queue: VecDeque<Step>,
     by_token: HashMap<String, Step>,
     standing: Option<Step>,
-    latency: Duration,
+    latency: Latency,
+    answer_delay: Duration,
+    random: Random,
     go_away_after: Option<(u32, GoAway)>,
 }
 
 impl Answer {
     /// An answer without body.
     pub fn empty(status: StatusCode) -> Answer {
-        Answer { status, headers: Vec::new(), body: Bytes::new() }
+        Answer { status, headers: Vec::new(), body: Bytes::new(), manner: Manner::Whole }
     }
 
     /// An answer with a JSON body.
@@ -95,6 +120,19 @@ impl Answer {
             http::header::CONTENT_TYPE,
             HeaderValue::from_static("application/json; charset=UTF-8"),
         )
+    }
+
+    /// What a gateway in front of the service says: a page for people, not JSON.
+    pub fn page(status: StatusCode) -> Answer {
+        let body = format!("<html><h1>{status}</h1>The server is having a bad day.</html>\n");
+        let answer = Answer { body: Bytes::from(body), ..Answer::empty(status) };
+        answer.with_header(http::header::CONTENT_TYPE, HeaderValue::from_static("text/html"))
+    }
+
+    /// The same answer, going out in this manner.
+    #[must_use]
+    pub fn in_manner(self, manner: Manner) -> Answer {
+        Answer { manner, ..self }
     }
 
     /// The same answer with one header more, such as `Retry-After`.
@@ -146,9 +184,19 @@ impl Script {
         lock(&self.state).standing = Some(step);
     }
 
-    /// Sets how long each request waits before it is processed.
-    pub fn latency(&self, latency: Duration) {
-        lock(&self.state).latency = latency;
+    /// Sets how long each request waits before it is processed: a `Duration`, or a distribution.
+    pub fn latency(&self, latency: impl Into<Latency>) {
+        lock(&self.state).latency = latency.into();
+    }
+
+    /// Sets how long the answer to a processed request waits.
+    pub fn answer_delay(&self, delay: Duration) {
+        lock(&self.state).answer_delay = delay;
+    }
+
+    /// Sets the seed of the latencies that are drawn from now on.
+    pub fn seed(&self, seed: u64) {
+        lock(&self.state).random = Random::new(seed);
     }
 
     /// Sends this GOAWAY on each connection once it has processed `requests` requests.
@@ -171,7 +219,12 @@ impl Script {
     }
 
     pub(crate) fn latency_now(&self) -> Duration {
-        lock(&self.state).latency
+        let state = &mut *lock(&self.state);
+        state.latency.draw(&mut state.random)
+    }
+
+    pub(crate) fn answer_delay_now(&self) -> Duration {
+        lock(&self.state).answer_delay
     }
 
     pub(crate) fn go_away_due(&self, processed: u32) -> Option<GoAway> {

@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -30,7 +31,7 @@ mod http2;
 /// A running simulated push service; dropping it closes the port and every connection.
 pub struct Simulator<S> {
     pub(crate) service: Arc<S>,
-    pub(crate) parts: Parts,
+    pub(crate) parts: Controls,
     base_url: String,
     accepting: AbortHandle,
 }
@@ -69,13 +70,34 @@ pub struct ConnectionStats {
     pub going_away: bool,
 }
 
-/// What every service shares with its tests.
+/// What every service shares with its tests, whichever it is; clones steer the same simulator.
 #[derive(Clone, Default)]
-pub(crate) struct Parts {
-    pub(crate) script: Script,
-    pub(crate) journal: Journal,
-    pub(crate) connections: Connections,
+pub struct Controls {
+    /// What it answers.
+    pub script: Script,
+    /// What it saw.
+    pub journal: Journal,
+    /// Its connections and their faults.
+    pub connections: Connections,
     pub(crate) clock: Clock,
+}
+
+/// What meets a new connection; live ones stay as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Welcome {
+    /// The service.
+    #[default]
+    Open,
+    /// The connection is closed at once: the service is down.
+    TurnAway,
+    /// The connection is taken, and nothing more happens: a black hole.
+    Silence,
+    /// A TLS alert in place of a ServerHello: handshake_failure (RFC 8446 §6.2).
+    TlsAlert,
+    /// A server that speaks none of the protocols that a client of ours asks for (RFC 7301 §3.2).
+    WrongAlpn,
+    /// A certificate of the right authority and name whose time is over.
+    ExpiredCertificate,
 }
 
 /// What a service learns of a new connection.
@@ -124,7 +146,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 /// One connection's view of its simulator.
 pub(crate) struct Link<S: Service> {
     pub(crate) service: Arc<S>,
-    pub(crate) parts: Parts,
+    pub(crate) parts: Controls,
     pub(crate) number: u64,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) connection: S::Connection,
@@ -135,11 +157,23 @@ struct ConnectionsState {
     ledgers: Mutex<VecDeque<Arc<Ledger>>>,
     limit: Mutex<Option<u32>>,
     opened: AtomicU64,
-    turning_away: AtomicBool,
+    met: AtomicU64,
+    welcome: Mutex<Welcome>,
+}
+
+/// One TLS configuration for each welcome that has a handshake.
+#[derive(Clone)]
+struct Faces {
+    good: TlsAcceptor,
+    wrong_alpn: TlsAcceptor,
+    expired: TlsAcceptor,
 }
 
 const LEDGERS_MAX: usize = 10_000;
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
+const UNHEARD_OF_ALPN: &str = "spdy/3.1";
+/// Record type alert, TLS 1.2, 2 bytes: fatal, handshake_failure.
+const TLS_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 impl<S> Simulator<S> {
@@ -161,6 +195,11 @@ impl<S> Simulator<S> {
     /// Its connections and their faults.
     pub fn connections(&self) -> &Connections {
         &self.parts.connections
+    }
+
+    /// All that steers it, whichever service it is.
+    pub fn controls(&self) -> &Controls {
+        &self.parts
     }
 
     /// What was accepted for this device token (Web Push: endpoint), oldest first.
@@ -238,9 +277,19 @@ impl Connections {
         self.each(|ledger| ledger.command(Command::Serve));
     }
 
+    /// How many times somebody came to the port, whatever met them.
+    pub fn met(&self) -> u64 {
+        self.state.met.load(Ordering::Relaxed)
+    }
+
+    /// Sets what meets new connections.
+    pub fn welcome(&self, welcome: Welcome) {
+        *lock(&self.state.welcome) = welcome;
+    }
+
     /// While true, new connections are accepted and closed at once: the service is down.
     pub fn turn_away(&self, turning_away: bool) {
-        self.state.turning_away.store(turning_away, Ordering::Relaxed);
+        self.welcome(if turning_away { Welcome::TurnAway } else { Welcome::Open });
     }
 
     /// The limit that a test has set, else this default.
@@ -280,7 +329,7 @@ impl ConnectionStats {
     }
 }
 
-impl Parts {
+impl Controls {
     /// Plays the script's step for a request that has passed the checks.
     pub(crate) fn play(
         &self,
@@ -290,7 +339,11 @@ impl Parts {
     ) -> Reply {
         let step = self.script.take_step(Some(token));
         let accepted = match &step {
-            Step::Accept | Step::AcceptThenStall | Step::AcceptThenDrop => true,
+            Step::Accept
+            | Step::AcceptIn(_)
+            | Step::AcceptThenAnswer(_)
+            | Step::AcceptThenStall
+            | Step::AcceptThenDrop => true,
             Step::Answer(answer) => answer.status.is_success(),
             Step::Stall | Step::RefuseStream | Step::ResetStream(_) | Step::DropConnection => false,
         };
@@ -305,12 +358,30 @@ impl Step {
     pub(crate) fn reply(self, success: impl FnOnce() -> Answer) -> Reply {
         match self {
             Step::Accept => Reply::Answer(success()),
-            Step::Answer(answer) => Reply::Answer(answer),
+            Step::AcceptIn(manner) => Reply::Answer(success().in_manner(manner)),
+            Step::Answer(answer) | Step::AcceptThenAnswer(answer) => Reply::Answer(answer),
             Step::Stall | Step::AcceptThenStall => Reply::Stall,
             Step::RefuseStream => Reply::Reset(h2::Reason::REFUSED_STREAM),
             Step::ResetStream(reason) => Reply::Reset(reason),
             Step::DropConnection | Step::AcceptThenDrop => Reply::Drop,
         }
+    }
+}
+
+impl Faces {
+    fn of(&self, welcome: Welcome) -> &TlsAcceptor {
+        match welcome {
+            Welcome::WrongAlpn => &self.wrong_alpn,
+            Welcome::ExpiredCertificate => &self.expired,
+            _ => &self.good,
+        }
+    }
+}
+
+impl Controls {
+    /// Sets the simulator's clock so many seconds ahead of the machine's, or behind it.
+    pub fn set_clock_ahead_s(&self, ahead_s: i64) {
+        self.clock.set_ahead_s(ahead_s);
     }
 }
 
@@ -330,41 +401,62 @@ impl From<Answer> for Reply {
 pub(crate) async fn launch<S: Service>(
     ca: &TestCa,
     alpn: &[&str],
-    parts: Parts,
+    parts: Controls,
     build: impl FnOnce(&str) -> S,
 ) -> Result<Simulator<S>, SimError> {
-    let tls = TlsAcceptor::from(Arc::new(ca.server_config(alpn)?));
+    let tls = |config| TlsAcceptor::from(Arc::new(config));
+    let faces = Faces {
+        good: tls(ca.server_config(alpn)?),
+        wrong_alpn: tls(ca.server_config(&[UNHEARD_OF_ALPN])?),
+        expired: tls(ca.expired_server_config(alpn)?),
+    };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(SimError::Bind)?;
     let port = listener.local_addr().map_err(SimError::Bind)?.port();
     let base_url = format!("https://localhost:{port}");
     let service = Arc::new(build(&base_url));
-    let accept = accept(listener, tls, service.clone(), parts.clone());
+    let accept = accept(listener, faces, service.clone(), parts.clone());
     let accepting = tokio::spawn(accept).abort_handle();
     Ok(Simulator { service, parts, base_url, accepting })
 }
 
-async fn accept<S: Service>(
-    listener: TcpListener,
-    tls: TlsAcceptor,
-    service: Arc<S>,
-    parts: Parts,
-) {
+async fn accept<S: Service>(listener: TcpListener, faces: Faces, service: Arc<S>, parts: Controls) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                if parts.connections.state.turning_away.load(Ordering::Relaxed) {
-                    continue;
+                parts.connections.state.met.fetch_add(1, Ordering::Relaxed);
+                let welcome = *lock(&parts.connections.state.welcome);
+                let (service, parts) = (service.clone(), parts.clone());
+                match welcome {
+                    Welcome::TurnAway => {}
+                    Welcome::Silence => drop(connections.spawn(ignore(stream))),
+                    Welcome::TlsAlert => drop(connections.spawn(alert(stream))),
+                    Welcome::Open | Welcome::WrongAlpn | Welcome::ExpiredCertificate => {
+                        let tls = faces.of(welcome).clone();
+                        connections.spawn(serve(stream, tls, service, parts));
+                    }
                 }
-                connections.spawn(serve(stream, tls.clone(), service.clone(), parts.clone()));
             }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
 }
 
-async fn serve<S: Service>(stream: TcpStream, tls: TlsAcceptor, service: Arc<S>, parts: Parts) {
+/// Reads on, says nothing, and ends when the peer does.
+async fn ignore(mut stream: TcpStream) {
+    let _ended = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+}
+
+/// Answers a ClientHello with a fatal alert, and lets the peer hang up, lest a reset overtakes it.
+async fn alert(mut stream: TcpStream) {
+    let mut hello = [0; 1024];
+    if stream.read(&mut hello).await.is_ok() && stream.write_all(&TLS_ALERT).await.is_ok() {
+        let _ended = tokio::time::timeout(HANDSHAKE_MAX, ignore(stream)).await;
+    }
+}
+
+async fn serve<S: Service>(stream: TcpStream, tls: TlsAcceptor, service: Arc<S>, parts: Controls) {
     if stream.set_nodelay(true).is_err() {
         return;
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::journal::{Acceptance, Delivered, MessageKey};
 use super::script::Answer;
-use super::server::{Parts, Peer, Received, Reply, Service, Simulator, Verdict, launch};
+use super::server::{Controls, Peer, Received, Reply, Service, Simulator, Verdict, launch};
 use super::{SimError, lock};
 use crate::ca::TestCa;
 
@@ -38,7 +38,7 @@ pub type WebPushSim = Simulator<WebPush>;
 pub struct WebPush {
     origin: String,
     config: WebPushSimConfig,
-    parts: Parts,
+    parts: Controls,
     vapid: Vapid,
     subscriptions: Mutex<HashMap<String, [u8; 65]>>,
 }
@@ -79,7 +79,7 @@ impl Simulator<WebPush> {
             Protocol::Both => &["h2", "http/1.1"],
             Protocol::Http1 => &["http/1.1"],
         };
-        let parts = Parts::default();
+        let parts = Controls::default();
         launch(ca, alpn, parts.clone(), |origin| WebPush {
             origin: origin.to_owned(),
             config,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -17,13 +17,15 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::super::journal::{Entry, EntryId, StreamOutcome};
-use super::super::ledger::Command;
-use super::super::script::Answer;
+use super::super::ledger::{Command, Ledger};
+use super::super::script::{Answer, Manner};
 use super::super::wire::Wire;
 use super::{Link, REQUEST_BYTES_MAX, Received, Reply, Service};
 
 /// How long a connection that has gone away waits for the client to close it.
 const LINGER: Duration = Duration::from_secs(1);
+/// Time for what was written to reach the wire before the connection drops.
+const ON_THE_WIRE: Duration = Duration::from_millis(20);
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// Serves the connection until either side closes it.
@@ -116,12 +118,20 @@ async fn answer<S: Service>(
     if let Some(go_away) = link.parts.script.go_away_due(processed) {
         link.ledger.go_away(go_away);
     }
+    let delay = link.parts.script.answer_delay_now();
+    if !delay.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = cancelled(respond) => return Some(StreamOutcome::Cancelled),
+        }
+    }
     match verdict.reply {
         Reply::Answer(answer) => {
             let status = answer.status.as_u16();
             // Settled first: whoever has read the answer must find it in the journal.
             link.parts.journal.settle(entry, StreamOutcome::Answered(status));
-            send(respond, answer).err().map(|_| StreamOutcome::Cancelled)
+            let sent = send(&link.ledger, respond, answer).await;
+            sent.err().map(|_| StreamOutcome::Cancelled)
         }
         Reply::Stall => {
             link.parts.journal.settle(entry, StreamOutcome::Stalled);
@@ -158,13 +168,49 @@ async fn receive(request: Request<RecvStream>) -> Option<Received> {
     Some(Received { method: head.method, path, headers: head.headers, body: bytes.freeze() })
 }
 
-fn send(respond: &mut SendResponse<Bytes>, answer: Answer) -> Result<(), h2::Error> {
+async fn send(
+    ledger: &Ledger,
+    respond: &mut SendResponse<Bytes>,
+    answer: Answer,
+) -> Result<(), h2::Error> {
+    let manner = answer.manner;
     let (head, body) = answer.into_response().into_parts();
-    let mut stream = respond.send_response(Response::from_parts(head, ()), body.is_empty())?;
-    if !body.is_empty() {
-        stream.send_data(body, true)?;
+    let head = Response::from_parts(head, ());
+    if manner == Manner::Whole {
+        let mut stream = respond.send_response(head, body.is_empty())?;
+        return if body.is_empty() { Ok(()) } else { stream.send_data(body, true) };
+    }
+    let mut stream = respond.send_response(head, false)?;
+    let half = body.slice(..body.len() / 2);
+    match manner {
+        Manner::Whole => {}
+        Manner::HalfThenDrop => {
+            stream.send_data(half, false)?;
+            tokio::time::sleep(ON_THE_WIRE).await;
+            ledger.command(Command::Drop);
+        }
+        Manner::HalfThenSilence => {
+            stream.send_data(half, false)?;
+            reset(&mut stream).await;
+        }
+        Manner::Trickle(every) => {
+            let body = if body.is_empty() { Bytes::from_static(&[b' '; 256]) } else { body };
+            for place in 0..body.len() {
+                tokio::select! {
+                    () = tokio::time::sleep(every) => {}
+                    () = reset(&mut stream) => return Ok(()),
+                }
+                stream.send_data(body.slice(place..=place), place + 1 == body.len())?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Waits until the client resets a stream that has its head, or the connection ends.
+async fn reset(stream: &mut SendStream<Bytes>) {
+    // Either way the stream is over, so the reason does not matter.
+    let _ = poll_fn(|cx| stream.poll_reset(cx)).await;
 }
 
 /// Waits until the client resets the stream or the connection ends.
