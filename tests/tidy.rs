@@ -17,6 +17,9 @@ mod shape;
 #[path = "tidy/generated.rs"]
 mod generated;
 
+#[path = "tidy/matrix.rs"]
+mod matrix;
+
 #[path = "tidy/documents.rs"]
 mod documents;
 

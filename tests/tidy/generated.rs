@@ -56,6 +56,15 @@ fn check_parts(path: &str, names: &[&str], part: impl Fn(&str) -> Option<String>
     check_file(path, &fresh);
 }
 
+/// Writes one part into its place; the file may have others, made elsewhere.
+pub(crate) fn check_part(path: &str, name: &str, part: &str) {
+    let text = read(path);
+    let start = format!("{START}{name} -->\n");
+    let (before, after) = text.split_once(&start).unwrap_or_else(|| panic!("{path} has no {name}"));
+    let (_, after) = after.split_once(END).expect("an end");
+    check_file(path, &format!("{before}{start}{part}{END}{after}"));
+}
+
 fn check_file(path: &str, fresh: &str) {
     if std::env::var_os("SNS_RELAY_BLESS").is_some() {
         fs::write(root().join(path), fresh).unwrap();

@@ -68,6 +68,8 @@ pub enum Step {
     DropConnection,
     /// Processed and delivered, then the connection drops without an answer.
     AcceptThenDrop,
+    /// Processed and delivered, then RST_STREAM with this reason. On HTTP/1.1 the connection drops.
+    AcceptThenReset(h2::Reason),
 }
 
 /// A GOAWAY frame; the connection closes once the streams it kept have ended.

@@ -343,6 +343,7 @@ impl Controls {
             | Step::AcceptIn(_)
             | Step::AcceptThenAnswer(_)
             | Step::AcceptThenStall
+            | Step::AcceptThenReset(_)
             | Step::AcceptThenDrop => true,
             Step::Answer(answer) => answer.status.is_success(),
             Step::Stall | Step::RefuseStream | Step::ResetStream(_) | Step::DropConnection => false,
@@ -362,7 +363,7 @@ impl Step {
             Step::Answer(answer) | Step::AcceptThenAnswer(answer) => Reply::Answer(answer),
             Step::Stall | Step::AcceptThenStall => Reply::Stall,
             Step::RefuseStream => Reply::Reset(h2::Reason::REFUSED_STREAM),
-            Step::ResetStream(reason) => Reply::Reset(reason),
+            Step::ResetStream(reason) | Step::AcceptThenReset(reason) => Reply::Reset(reason),
             Step::DropConnection | Step::AcceptThenDrop => Reply::Drop,
         }
     }
