@@ -43,6 +43,16 @@ pub enum Door {
     App,
     /// `GET /openapi.json`.
     OpenApi,
+    /// gRPC `Enrol`.
+    GrpcEnrol,
+    /// gRPC `Pair`.
+    GrpcPair,
+    /// gRPC `Push`.
+    GrpcPush,
+    /// gRPC `Notify`.
+    GrpcNotify,
+    /// One message of a gRPC `Stream`, or the stream itself where it is refused.
+    GrpcStream,
     /// Whatever else is asked for.
     Other,
 }
@@ -257,7 +267,7 @@ impl Outcomes {
 
 impl Door {
     /// Every door.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Push,
         Self::Notifications,
         Self::Pairings,
@@ -266,6 +276,11 @@ impl Door {
         Self::KeyRotation,
         Self::App,
         Self::OpenApi,
+        Self::GrpcEnrol,
+        Self::GrpcPair,
+        Self::GrpcPush,
+        Self::GrpcNotify,
+        Self::GrpcStream,
         Self::Other,
     ];
 
@@ -279,6 +294,11 @@ impl Door {
             Self::KeyRotation => "key_rotation",
             Self::App => "app",
             Self::OpenApi => "openapi",
+            Self::GrpcEnrol => "grpc_enrol",
+            Self::GrpcPair => "grpc_pair",
+            Self::GrpcPush => "grpc_push",
+            Self::GrpcNotify => "grpc_notify",
+            Self::GrpcStream => "grpc_stream",
             Self::Other => "other",
         }
     }

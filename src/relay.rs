@@ -400,7 +400,8 @@ impl Lane {
 // === impl Settled ===
 
 impl Settled {
-    const fn new(outcome: Outcome) -> Self {
+    /// An outcome of a message that came no further.
+    pub const fn new(outcome: Outcome) -> Self {
         Self { outcome, renewed_handle: None, ttl_s: None, budget: None }
     }
 }
