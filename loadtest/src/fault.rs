@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::task::AbortHandle;
 
 use crate::device::DeviceKind;
-use crate::sim::script::{Answer, GoAway, Manner, Step};
+use crate::sim::script::{Answer, GoAway, Latency, Manner, Step};
 use crate::sim::server::{Controls, Welcome};
 
 mod expected;
@@ -27,7 +27,8 @@ pub use expected::expected;
 pub enum Fault {
     /// Requests are taken and never answered.
     Stall,
-    /// Answers take a fifth of a second more, and a few of them far longer.
+    /// Messages take a fifth of a second, and a few of them far longer; processed ones wait a fifth
+    /// of a second for their answers.
     Slow,
     /// RST_STREAM with REFUSED_STREAM; after a message is processed it is INTERNAL_ERROR.
     StreamsRefused,
@@ -99,6 +100,8 @@ const STORM_EVERY: Duration = Duration::from_millis(50);
 const BYTE_EVERY: Duration = Duration::from_millis(100);
 const SKEW_S: i64 = 25 * 3600;
 const SLOW_MORE: Duration = Duration::from_millis(200);
+/// One in a hundred takes more than half a second, one in fifty thousand more than a second.
+const SLOW: Latency = Latency::LogNormal { median: SLOW_MORE, p99: Duration::from_millis(500) };
 
 // === impl Fault ===
 
@@ -180,7 +183,8 @@ impl Fault {
             controls.script.standing(step);
         }
         match self {
-            Fault::Slow => controls.script.answer_delay(SLOW_MORE),
+            Fault::Slow if processed => controls.script.answer_delay(SLOW_MORE),
+            Fault::Slow => controls.script.latency(SLOW),
             Fault::ConnectionsDropped => connections.drop_all(),
             Fault::ConnectionsFrozen => connections.freeze_all(),
             Fault::OneStream => connections.set_stream_limit(1),
