@@ -71,6 +71,9 @@ async fn answers_go_out_whole_by_half_and_byte_by_byte() {
     }
 }
 
+/// Whether a connection failed as it should.
+type Told = dyn Fn(&io::Error) -> bool;
+
 /// What rustls says of a failed handshake.
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
@@ -99,7 +102,7 @@ async fn what_meets_a_new_connection_is_as_told_and_live_ones_stay() {
     let closed = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
     };
-    let failures: [(Welcome, &dyn Fn(&io::Error) -> bool); 4] = [
+    let failures: [(Welcome, &Told); 4] = [
         (Welcome::TurnAway, &closed),
         (Welcome::TlsAlert, &handshake_failure),
         (Welcome::WrongAlpn, &no_application_protocol),
