@@ -26,6 +26,8 @@ pub mod child;
 
 pub mod push;
 
+pub mod faults;
+
 pub mod report;
 
 /// Why nothing could be measured.
@@ -79,6 +81,9 @@ pub enum MeasureError {
     /// JSON.
     #[error("the report cannot be written")]
     Json(#[from] serde_json::Error),
+    /// The document has no place for the table.
+    #[error("{} has no place for the table: {}", .0.display(), faults::report::PLACE.trim_end())]
+    NoPlace(PathBuf),
     /// An answer that lacks a part.
     #[error("the relay did not give {0}")]
     Missing(&'static str),

@@ -20,6 +20,7 @@ use sns_nas::vapid::{self, Audience};
 
 use super::MeasureError;
 use crate::device::{Device, DeviceKind};
+use crate::sim::journal::MessageKey;
 use crate::sim::webpush::WebPushSim;
 use crate::stage::{APP, Stage};
 
@@ -47,6 +48,11 @@ impl Letter {
     /// Gives the length of the sealed body.
     pub fn body_bytes(&self) -> usize {
         self.body.len()
+    }
+
+    /// Gives the message's key in a push service's journal.
+    pub fn key(&self) -> MessageKey {
+        MessageKey::sealed(&self.body)
     }
 
     /// Gives the request for a connection of this version to this origin.
@@ -125,6 +131,18 @@ impl Sender {
         kind: DeviceKind,
         message: &[u8],
     ) -> Result<Letter, MeasureError> {
+        let (device, endpoint) = self.pair(relay, stage, kind).await?;
+        self.letter(&device, &endpoint, message)
+    }
+
+    /// Pairs a new device of a kind with the relay; gives it and its push resource.
+    /// Errors: the relay does not pair it.
+    pub async fn pair(
+        &self,
+        relay: &RelayClient,
+        stage: &Stage,
+        kind: DeviceKind,
+    ) -> Result<(Device, String), MeasureError> {
         let device = match kind {
             DeviceKind::Ios => Device::new_ios()?,
             DeviceKind::Android => Device::new_android()?,
@@ -143,7 +161,7 @@ impl Sender {
         };
         let paired = relay.pair(&pairing).await?.paired();
         let endpoint = paired.ok_or(MeasureError::Missing("a handle"))?.endpoint;
-        self.letter(&device, &endpoint, message)
+        Ok((device, endpoint))
     }
 
     /// Subscribes a new browser with this sender's own key and seals a message for it: no relay.

@@ -59,6 +59,21 @@ impl Pace {
         letters: &Arc<[Letter]>,
     ) -> Result<Tally, MeasureError> {
         let mut tally = Tally::new()?;
+        let heard = |_, time, told| tally.count(time, told);
+        tally.sent = self.drive_each(crowd, letters, heard).await?;
+        Ok(tally)
+    }
+
+    /// Does the same, and tells of each message as it ends: its number, its time and its answer,
+    /// which is missing where none came. Gives how many were sent.
+    /// Errors: the clock's thread.
+    pub async fn drive_each(
+        self,
+        crowd: &Arc<Crowd>,
+        letters: &Arc<[Letter]>,
+        mut heard: impl FnMut(usize, Duration, Option<Result<Told, CrowdError>>),
+    ) -> Result<u64, MeasureError> {
+        let mut sent = 0;
         let (moments, mut due) = mpsc::channel(MOMENTS_AHEAD);
         let clock = tokio::task::spawn_blocking(move || self.tick(&moments));
         let mut in_flight = JoinSet::new();
@@ -71,18 +86,20 @@ impl Pace {
                         continue;
                     };
                     let (crowd, letters) = (Arc::clone(crowd), Arc::clone(letters));
-                    tally.sent += 1;
+                    sent += 1;
                     in_flight.spawn(async move {
                         let letter = &letters[number % letters.len()];
                         let told = timeout(ANSWER_LIMIT, crowd.post(letter)).await;
-                        (moment.elapsed(), told)
+                        (number, moment.elapsed(), told)
                     });
                 }
-                Some(Ok((time, told))) = in_flight.join_next() => tally.count(time, told.ok()),
+                Some(Ok((number, time, told))) = in_flight.join_next() => {
+                    heard(number, time, told.ok());
+                }
             }
         }
         clock.await.map_err(io_error)?;
-        Ok(tally)
+        Ok(sent)
     }
 
     /// Gives each moment when it has come.
@@ -132,7 +149,8 @@ impl Tally {
     }
 }
 
-fn label(told: &Told) -> String {
+/// Gives the status and the code of an answer that is not 201.
+pub(super) fn label(told: &Told) -> String {
     let problem: Option<serde_json::Value> = serde_json::from_slice(&told.body).ok();
     let code = problem.as_ref().and_then(|problem| problem.get("code")?.as_str());
     format!("{} {}", told.status.as_u16(), code.unwrap_or_default()).trim_end().to_owned()
