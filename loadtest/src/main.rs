@@ -1,7 +1,7 @@
 //! `sns-loadtest`: drives the real relay against simulated push services and says what it costs.
 //!
-//! Exit codes: 0 when every message was accepted (`faults`: every bound held), 1 otherwise, 64 for
-//! bad usage.
+//! Exit codes: 0 when every message was accepted (`push`) or every bound held (all others), 1
+//! otherwise, 64 for bad usage.
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
@@ -14,6 +14,7 @@ use sns_loadtest::fault::Fault;
 use sns_loadtest::measure::MeasureError;
 use sns_loadtest::measure::crowd::Protocol;
 use sns_loadtest::measure::faults;
+use sns_loadtest::measure::overload;
 use sns_loadtest::measure::pace::Pace;
 use sns_loadtest::measure::push::Plan;
 
@@ -25,6 +26,8 @@ enum Command {
     Push(PushArgs),
     /// What each fault at one push service costs its own messages and those to the others.
     Faults(FaultsArgs),
+    /// Many times the capacity for a while, and then as before.
+    Overload(overload::Plan),
 }
 
 #[derive(clap::Args)]
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
     let done = match &command {
         Command::Push(args) => push(args),
         Command::Faults(args) => measure_faults(args),
+        Command::Overload(plan) => measure_overload(plan),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -164,6 +168,15 @@ fn measure_faults(args: &FaultsArgs) -> Result<bool, MeasureError> {
     if let Some(file) = &args.write {
         report.write_into(file)?;
     }
+    Ok(report.holds())
+}
+
+fn measure_overload(plan: &overload::Plan) -> Result<bool, MeasureError> {
+    let program = plan.relay.clone().map_or_else(beside, Ok)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(plan.carry_out(&program))?;
+    let mut out = io::stdout();
+    if plan.json { report.write_json(&mut out) } else { report.write_text(&mut out) }?;
     Ok(report.holds())
 }
 

@@ -28,6 +28,12 @@ pub mod push;
 
 pub mod faults;
 
+mod stencil;
+
+mod mix;
+
+pub mod overload;
+
 pub mod report;
 
 /// Why nothing could be measured.
