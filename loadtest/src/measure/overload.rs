@@ -6,17 +6,17 @@
 //! relay's memory, and how soon all was as before. `--cpu` takes those limits away: then the
 //! machine itself is the limit, and senders who are told to come again do so after a second.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::value_parser;
 use tokio::time::{Instant, sleep_until};
 
-use super::MeasureError;
 use super::child::RelayChild;
 use super::crowd::Protocol;
 use super::mix::{Access, Class, Course, Flow, soon};
 use super::pace::Pace;
+use super::{MeasureError, beside};
 use crate::device::DeviceKind;
 use crate::stage::Stage;
 use report::Report;
@@ -30,7 +30,7 @@ pub mod report;
 pub struct Plan {
     /// The relay's program; sns-relay beside this one unless told otherwise.
     #[arg(long)]
-    pub relay: Option<PathBuf>,
+    relay: Option<PathBuf>,
     /// Milliseconds that the push service takes.
     #[arg(long, default_value_t = 40, value_parser = value_parser!(u32).range(1..=60_000))]
     latency_ms: u32,
@@ -89,11 +89,12 @@ const HTTP2_CONNECTIONS: usize = 16;
 impl Plan {
     /// Carries the plan out.
     /// Errors: [`MeasureError`]; what was missed is in the report.
-    pub async fn carry_out(&self, program: &Path) -> Result<Report, MeasureError> {
+    pub async fn carry_out(&self) -> Result<Report, MeasureError> {
+        let program = self.relay.clone().map_or_else(beside, Ok)?;
         let mut stage = Stage::set().await?;
         stage.set_key("server.request_timeout_ms", i64::from(self.request_timeout_ms));
         stage.set_key("upstream.connections_max", i64::from(UPSTREAM_CONNECTIONS));
-        let relay = RelayChild::start(program, &mut stage).await?;
+        let relay = RelayChild::start(&program, &mut stage).await?;
         if self.cpu {
             let report = cpu::measure(self, &relay, &stage).await?;
             relay.stop().await?;

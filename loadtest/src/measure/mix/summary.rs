@@ -1,6 +1,7 @@
 //! A stretch of a load in figures.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::ops::AddAssign;
 
 use serde::Serialize;
@@ -109,6 +110,14 @@ impl Times {
 }
 
 // === impl Verified ===
+
+impl Verified {
+    /// Writes a line for people.
+    pub(in super::super) fn write(self, out: &mut impl Write) -> io::Result<()> {
+        let Verified { lost, doubled, gone } = self;
+        writeln!(out, "lost {lost}, doubled {doubled}, called gone {gone}")
+    }
+}
 
 impl AddAssign for Verified {
     fn add_assign(&mut self, other: Verified) {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::mix::summary::percent;
 use super::super::mix::{Course, Summary, Verified};
+use super::super::report::Judged;
 use super::{Phases, Plan, Seen};
 
 /// The figures of one measurement.
@@ -142,22 +143,14 @@ impl Report {
         let missed = bounds.iter().filter(|(holds, _)| !holds);
         self.missed.extend(missed.map(|(_, bound)| (*bound).to_owned()));
     }
+}
 
-    /// Whether every bound held.
-    pub fn holds(&self) -> bool {
-        self.missed.is_empty()
+impl Judged for Report {
+    fn missed(&self) -> &[String] {
+        &self.missed
     }
 
-    /// Writes one JSON object.
-    /// Errors: what the writer says.
-    pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut *out, self)?;
-        writeln!(out)
-    }
-
-    /// Writes lines of figures.
-    /// Errors: what the writer says.
-    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+    fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{}", self.offered)?;
         writeln!(
             out,
@@ -176,12 +169,7 @@ impl Report {
         if let Some(normal_after_s) = self.normal_after_s {
             writeln!(out, "as before {normal_after_s} s after the overload")?;
         }
-        let Verified { lost, doubled, gone } = self.verified;
-        writeln!(out, "lost {lost}, doubled {doubled}, called gone {gone}")?;
-        match self.missed.as_slice() {
-            [] => writeln!(out, "every bound held"),
-            missed => writeln!(out, "MISSED: {}", missed.join("; ")),
-        }
+        self.verified.write(out)
     }
 }
 
