@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::super::mix::summary::percent;
 use super::super::mix::{Course, Summary, Verified};
 use super::super::report::Judged;
+use super::cpu::Loop;
 use super::{Phases, Plan, Seen};
 
 /// The figures of one measurement.
@@ -21,6 +22,8 @@ pub struct Report {
     /// Accepted answers in each second of the overload.
     time_line: Vec<u64>,
     stretches: Vec<Stretch>,
+    /// Closed loops, where the machine is the limit.
+    levels: Vec<Level>,
     memory_before_kib: u64,
     memory_peak_kib: u64,
     memory_after_kib: u64,
@@ -34,6 +37,17 @@ pub struct Report {
 struct Stretch {
     name: &'static str,
     summary: Summary,
+}
+
+/// A closed loop.
+#[derive(Debug, Serialize)]
+struct Level {
+    senders: usize,
+    accepted_per_s: f64,
+    accepted_p99_ms: f64,
+    turned_away: u64,
+    /// CPU time of the relay for each accepted message, those turned away included.
+    relay_cpu_us: f64,
 }
 
 const PEAK_PERCENT_MIN: f64 = 90.0;
@@ -77,6 +91,7 @@ impl Report {
             overload_percent_of_peak: 100.0 * during / peak.max(1.0),
             time_line,
             stretches,
+            levels: Vec::new(),
             memory_before_kib: memory(phases.before()),
             memory_peak_kib: memory(0..phases.end()),
             memory_after_kib: seen.memory.last().map_or(0, |(_, kib)| *kib),
@@ -93,33 +108,29 @@ impl Report {
         report
     }
 
-    /// Puts the figures of a machine at its limit together: the best closed loop, and the flooded
-    /// one.
+    /// Puts the figures of a machine at its limit together: closed loops of rising size, of which
+    /// the last is the flood.
     pub(super) fn at_the_machine(
         plan: &Plan,
-        (best, flooded): ((usize, &Course), (usize, &Course)),
+        (loops, flood): (&[Loop], &Loop),
         alarms: &Course,
-        lengths: (usize, usize),
         memory: &[(Duration, u64)],
         verified: Verified,
     ) -> Report {
-        let per_s = |course, s: usize| mean(&Course::throughput(&[course], s)[1..]);
-        let time_line = Course::throughput(&[flooded.1], lengths.1);
-        let (peak, during) = (per_s(best.1, lengths.0), mean(&time_line[1..]));
+        let levels: Vec<Level> = loops.iter().chain([flood]).map(Level::of).collect();
+        let peak = levels.iter().map(|level| level.accepted_per_s).fold(0.0, f64::max);
+        let during = levels.last().map_or(0.0, |level| level.accepted_per_s);
         let mut report = Report {
-            offered: format!(
-                "{} senders in a closed loop for {} s, {} reach the peak; beside them alarms",
-                flooded.0, lengths.1, best.0
-            ),
+            offered: format!("{} senders in a closed loop, and alarms", flood.senders),
             peak_per_s: peak,
             overload_per_s: during,
             overload_percent_of_peak: 100.0 * during / peak.max(1.0),
-            time_line,
+            time_line: Course::throughput(&[&flood.course], flood.seconds),
             stretches: vec![
-                stretch("peak, ordinary", best.1, 0..usize::MAX),
-                stretch("overload, ordinary", flooded.1, 0..usize::MAX),
+                stretch("overload, ordinary", &flood.course, 0..usize::MAX),
                 stretch("overload, alarms", alarms, 0..usize::MAX),
             ],
+            levels,
             memory_before_kib: memory.first().map_or(0, |(_, kib)| *kib),
             memory_peak_kib: memory.iter().map(|(_, kib)| *kib).max().unwrap_or(0),
             memory_after_kib: memory.last().map_or(0, |(_, kib)| *kib),
@@ -127,7 +138,7 @@ impl Report {
             verified,
             missed: Vec::new(),
         };
-        let all = Course::sum(&[flooded.1, alarms], 0..usize::MAX);
+        let all = Course::sum(&[&flood.course, alarms], 0..usize::MAX);
         report.hold_to_bounds(plan, &all, &alarms.summary(0..usize::MAX));
         report
     }
@@ -161,6 +172,17 @@ impl Judged for Report {
         for stretch in &self.stretches {
             writeln!(out, "{}: {}", stretch.name, stretch.summary.line())?;
         }
+        for level in &self.levels {
+            writeln!(
+                out,
+                "{} senders: {:.0} accepted/s, p99 {:.1} ms, {} turned away, {:.0} µs of CPU each",
+                level.senders,
+                level.accepted_per_s,
+                level.accepted_p99_ms,
+                level.turned_away,
+                level.relay_cpu_us
+            )?;
+        }
         writeln!(
             out,
             "the relay's memory: before {} KiB, at most {} KiB, after {} KiB",
@@ -170,6 +192,23 @@ impl Judged for Report {
             writeln!(out, "as before {normal_after_s} s after the overload")?;
         }
         self.verified.write(out)
+    }
+}
+
+// === impl Level ===
+
+impl Level {
+    fn of(closed: &Loop) -> Level {
+        let summary = closed.course.summary(0..usize::MAX);
+        let per_s = Course::throughput(&[&closed.course], closed.seconds);
+        Level {
+            senders: closed.senders,
+            // The first second has the connections opened.
+            accepted_per_s: mean(per_s.get(1..).unwrap_or_default()),
+            accepted_p99_ms: summary.accepted_ms.p99,
+            turned_away: summary.sent - summary.accepted,
+            relay_cpu_us: percent(closed.relay_cpu_us, summary.accepted) / 100.0,
+        }
     }
 }
 
