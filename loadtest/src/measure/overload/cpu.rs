@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::MeasureError;
-use super::super::child::RelayChild;
+use super::super::child::{RelayChild, own_cpu_us};
 use super::super::mix::{Access, Class, Course, Flow, soon};
 use super::super::pace::{Ended, Pace};
 use super::report::Report;
@@ -25,6 +25,8 @@ pub(super) struct Loop {
     pub(super) seconds: usize,
     pub(super) course: Course,
     pub(super) relay_cpu_us: u64,
+    /// The senders and the push services.
+    pub(super) others_cpu_us: u64,
 }
 
 /// Senders of the rising loops.
@@ -78,7 +80,7 @@ async fn closed_loop(
     (senders, seconds): (usize, usize),
     limit: Duration,
 ) -> Result<Loop, MeasureError> {
-    let before_us = relay.cpu_us()?;
+    let before_us = (relay.cpu_us()?, own_cpu_us()?);
     let begin = Instant::now();
     let end = begin + Duration::from_secs(seconds as u64);
     let numbers = Arc::new(AtomicUsize::new(0));
@@ -106,6 +108,7 @@ async fn closed_loop(
     while let Some(ended) = loops.join_next().await {
         course.absorb(ended.unwrap_or_default());
     }
-    let relay_cpu_us = relay.cpu_us()? - before_us;
-    Ok(Loop { senders, seconds, course, relay_cpu_us })
+    let relay_cpu_us = relay.cpu_us()? - before_us.0;
+    let others_cpu_us = own_cpu_us()? - before_us.1;
+    Ok(Loop { senders, seconds, course, relay_cpu_us, others_cpu_us })
 }

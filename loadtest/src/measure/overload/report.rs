@@ -10,7 +10,7 @@ use super::super::mix::summary::percent;
 use super::super::mix::{Course, Summary, Verified};
 use super::super::report::Judged;
 use super::cpu::Loop;
-use super::{Phases, Plan, Seen};
+use super::{Phases, Plan, SAMPLE_EVERY, Seen};
 
 /// The figures of one measurement.
 #[derive(Debug, Serialize)]
@@ -24,6 +24,8 @@ pub struct Report {
     stretches: Vec<Stretch>,
     /// Closed loops, where the machine is the limit.
     levels: Vec<Level>,
+    /// The relay's memory every five seconds, from the beginning.
+    memory_line_kib: Vec<u64>,
     memory_before_kib: u64,
     memory_peak_kib: u64,
     memory_after_kib: u64,
@@ -48,6 +50,8 @@ struct Level {
     turned_away: u64,
     /// CPU time of the relay for each accepted message, those turned away included.
     relay_cpu_us: f64,
+    /// The same of the senders and the push services.
+    others_cpu_us: f64,
 }
 
 const PEAK_PERCENT_MIN: f64 = 90.0;
@@ -92,6 +96,7 @@ impl Report {
             time_line,
             stretches,
             levels: Vec::new(),
+            memory_line_kib: memory_line(&seen.memory),
             memory_before_kib: memory(phases.before()),
             memory_peak_kib: memory(0..phases.end()),
             memory_after_kib: seen.memory.last().map_or(0, |(_, kib)| *kib),
@@ -131,6 +136,7 @@ impl Report {
                 stretch("overload, alarms", alarms, 0..usize::MAX),
             ],
             levels,
+            memory_line_kib: memory_line(memory),
             memory_before_kib: memory.first().map_or(0, |(_, kib)| *kib),
             memory_peak_kib: memory.iter().map(|(_, kib)| *kib).max().unwrap_or(0),
             memory_after_kib: memory.last().map_or(0, |(_, kib)| *kib),
@@ -175,12 +181,14 @@ impl Judged for Report {
         for level in &self.levels {
             writeln!(
                 out,
-                "{} senders: {:.0} accepted/s, p99 {:.1} ms, {} turned away, {:.0} µs of CPU each",
+                "{} senders: {:.0} accepted/s, p99 {:.1} ms, {} turned away; CPU for each accepted \
+                 one: {:.0} µs in the relay, {:.0} µs around it",
                 level.senders,
                 level.accepted_per_s,
                 level.accepted_p99_ms,
                 level.turned_away,
-                level.relay_cpu_us
+                level.relay_cpu_us,
+                level.others_cpu_us
             )?;
         }
         writeln!(
@@ -188,6 +196,7 @@ impl Judged for Report {
             "the relay's memory: before {} KiB, at most {} KiB, after {} KiB",
             self.memory_before_kib, self.memory_peak_kib, self.memory_after_kib
         )?;
+        writeln!(out, "every five seconds, KiB: {:?}", self.memory_line_kib)?;
         if let Some(normal_after_s) = self.normal_after_s {
             writeln!(out, "as before {normal_after_s} s after the overload")?;
         }
@@ -208,6 +217,7 @@ impl Level {
             accepted_p99_ms: summary.accepted_ms.p99,
             turned_away: summary.sent - summary.accepted,
             relay_cpu_us: percent(closed.relay_cpu_us, summary.accepted) / 100.0,
+            others_cpu_us: percent(closed.others_cpu_us, summary.accepted) / 100.0,
         }
     }
 }
@@ -226,6 +236,11 @@ fn normal_after(courses: &[&Course], phases: Phases) -> Option<usize> {
         .map(|second| second.is_whole() && second.accepted_ms.p99 <= p99_ms_max)
         .collect();
     good.windows(NORMAL_S).position(|seconds| seconds.iter().all(|good| *good))
+}
+
+fn memory_line(samples: &[(Duration, u64)]) -> Vec<u64> {
+    let in_five_s = usize::try_from(5_000 / SAMPLE_EVERY.as_millis()).unwrap_or(1);
+    samples.iter().step_by(in_five_s).map(|(_, kib)| *kib).collect()
 }
 
 fn seconds(seconds: usize) -> Duration {
