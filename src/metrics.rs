@@ -13,6 +13,7 @@ use prometheus::{
     Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tokio::runtime::Handle;
 
 use crate::outcome::{Code, Outcome};
 use crate::provider::RenewalMetrics;
@@ -70,6 +71,7 @@ pub struct Metrics {
     pub requests_in_flight: IntGauge,
     /// Requests whose handling panicked.
     pub panics: IntCounter,
+    tasks: IntGauge,
 }
 
 /// One counter for each code, made when the code is first seen.
@@ -152,6 +154,7 @@ impl Metrics {
             )?,
             requests_in_flight: gauge(&registry, "sns_requests_in_flight", "Requests in work.")?,
             panics: counter(&registry, "sns_panics_total", "Requests whose handling panicked.")?,
+            tasks: gauge(&registry, "sns_tasks", "Tasks of the runtime that have not ended.")?,
             registry,
         })
     }
@@ -226,6 +229,10 @@ impl Metrics {
     /// Writes the text exposition format, version 0.0.4.
     /// Errors: what prometheus says when a metric cannot be written.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        if let Ok(runtime) = Handle::try_current() {
+            let tasks = runtime.metrics().num_alive_tasks();
+            self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -1,7 +1,7 @@
 //! `sns-loadtest`: drives the real relay against simulated push services and says what it costs.
 //!
-//! Exit codes: 0 when every message was accepted (`faults`: every bound held), 1 otherwise, 64 for
-//! bad usage.
+//! Exit codes: 0 when every message was accepted (`push`) or every bound held (all others), 1
+//! otherwise, 64 for bad usage.
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum, value_parser};
 use sns_loadtest::device::DeviceKind;
 use sns_loadtest::fault::Fault;
-use sns_loadtest::measure::MeasureError;
 use sns_loadtest::measure::crowd::Protocol;
-use sns_loadtest::measure::faults;
 use sns_loadtest::measure::pace::Pace;
 use sns_loadtest::measure::push::Plan;
+use sns_loadtest::measure::report::Judged;
+use sns_loadtest::measure::{MeasureError, beside, faults, outage, overload, soak};
 
 /// Measures the relay on this machine, with the push services simulated on loopback.
 #[derive(Parser)]
@@ -25,6 +25,12 @@ enum Command {
     Push(PushArgs),
     /// What each fault at one push service costs its own messages and those to the others.
     Faults(FaultsArgs),
+    /// Many times the capacity for a while, and then as before.
+    Overload(overload::Plan),
+    /// A push service that is away for a while under load, and comes back.
+    Outage(outage::Plan),
+    /// A load for a long time, with faults at random.
+    Soak(soak::Plan),
 }
 
 #[derive(clap::Args)]
@@ -73,7 +79,7 @@ struct FaultsArgs {
     #[arg(long)]
     relay: Option<PathBuf>,
     /// One fault alone, such as Stall or GoAwayStorm; all of them unless told otherwise.
-    #[arg(long, value_parser = fault)]
+    #[arg(long, value_parser = faults::named)]
     only: Option<Fault>,
     /// Messages in a second to each push service.
     #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..=10_000))]
@@ -113,6 +119,9 @@ fn main() -> ExitCode {
     let done = match &command {
         Command::Push(args) => push(args),
         Command::Faults(args) => measure_faults(args),
+        Command::Overload(plan) => judge(plan.json, plan.carry_out()),
+        Command::Outage(plan) => judge(plan.json, plan.carry_out()),
+        Command::Soak(plan) => judge(plan.json, plan.carry_out()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -167,15 +176,13 @@ fn measure_faults(args: &FaultsArgs) -> Result<bool, MeasureError> {
     Ok(report.holds())
 }
 
-/// Gives the relay's program where both were built.
-fn beside() -> io::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name("sns-relay"))
-}
-
-fn fault(text: &str) -> Result<Fault, String> {
-    let of_name = |fault: &Fault| format!("{fault:?}").eq_ignore_ascii_case(text);
-    let found = Fault::ALL.into_iter().filter(|fault| fault.can_begin()).find(of_name);
-    found.ok_or_else(|| "no fault that a running push service can have".to_owned())
+fn judge(
+    json: bool,
+    measurement: impl Future<Output = Result<impl Judged, MeasureError>>,
+) -> Result<bool, MeasureError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(measurement)?;
+    Ok(report.write(json, &mut io::stdout())?)
 }
 
 fn report(error: &MeasureError) -> io::Result<()> {

@@ -28,6 +28,16 @@ pub mod push;
 
 pub mod faults;
 
+mod stencil;
+
+mod mix;
+
+pub mod overload;
+
+pub mod outage;
+
+pub mod soak;
+
 pub mod report;
 
 /// Why nothing could be measured.
@@ -87,4 +97,10 @@ pub enum MeasureError {
     /// An answer that lacks a part.
     #[error("the relay did not give {0}")]
     Missing(&'static str),
+}
+
+/// Gives the relay's program where both were built: beside this one.
+/// Errors: this program's own place is not known.
+pub fn beside() -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("sns-relay"))
 }

@@ -73,6 +73,14 @@ const TIMES: [(&str, i64); 12] = [
     ("feedback.hold_s_max", 1),
 ];
 
+/// Reads the name of a fault that a running push service can have: `Stall`, `goawaystorm`.
+/// Errors: what to tell whoever wrote it.
+pub fn named(text: &str) -> Result<Fault, String> {
+    let of_name = |fault: &Fault| format!("{fault:?}").eq_ignore_ascii_case(text);
+    let found = Fault::ALL.into_iter().filter(|fault| fault.can_begin()).find(of_name);
+    found.ok_or_else(|| "no fault that a running push service can have".to_owned())
+}
+
 // === impl Plan ===
 
 impl Plan {

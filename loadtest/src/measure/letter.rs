@@ -7,7 +7,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, HOST};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::Full;
@@ -29,7 +29,17 @@ use crate::stage::{APP, Stage};
 pub struct Letter {
     path: PathAndQuery,
     authorization: HeaderValue,
+    form: Form,
     body: Bytes,
+}
+
+/// Which door it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A sealed body for a push resource.
+    Push,
+    /// JSON for the NAS door.
+    Json,
 }
 
 /// Who signs, for which origin.
@@ -45,6 +55,15 @@ const URGENCY: HeaderName = HeaderName::from_static("urgency");
 // === impl Letter ===
 
 impl Letter {
+    pub(super) fn new(
+        path: PathAndQuery,
+        authorization: HeaderValue,
+        form: Form,
+        body: Bytes,
+    ) -> Letter {
+        Letter { path, authorization, form, body }
+    }
+
     /// Gives the length of the sealed body.
     pub fn body_bytes(&self) -> usize {
         self.body.len()
@@ -74,6 +93,10 @@ impl Letter {
             headers.insert(HOST, host);
         }
         headers.insert(AUTHORIZATION, self.authorization.clone());
+        if self.form == Form::Json {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            return request;
+        }
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aes128gcm"));
         headers.insert(TTL, HeaderValue::from(60));
         headers.insert(URGENCY, HeaderValue::from_static("high"));
@@ -119,7 +142,7 @@ impl Sender {
         let body = seal::seal(&device.keys().device(), message, BodyCap::default())?;
         let uri: Uri = endpoint.parse().map_err(|_| MeasureError::BadUrl)?;
         let path = uri.path_and_query().cloned().ok_or(MeasureError::BadUrl)?;
-        Ok(Letter { path, authorization: self.authorization.clone(), body: body.into() })
+        Ok(Letter::new(path, self.authorization.clone(), Form::Push, body.into()))
     }
 
     /// Pairs a new device of a kind with the relay and seals a message for it.
