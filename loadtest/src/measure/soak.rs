@@ -3,7 +3,9 @@
 //!
 //! In: the relay's own program, messages and alarms to three push services, a seed. Out: the
 //! relay's memory, file descriptors and tasks at the start (after a warm-up) and at the end (after
-//! a quiet minute), and what the push services' journals say of every single message.
+//! a quiet minute), and what the push services' journals say of every single message. In the
+//! warm-up all push services fall silent at once: an allocator keeps what a process once needed,
+//! so only memory beyond that height is growth.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use super::mix::{Access, Class, Course, Flow, Verified, soon};
 use super::outage::KINDS;
 use super::pace::Pace;
 use super::{MeasureError, beside};
+use crate::fault::Fault;
 use crate::fault::timeline::Timeline;
 use crate::sim::server::Controls;
 use crate::stage::Stage;
@@ -40,8 +43,8 @@ pub struct Plan {
     /// Alarms among them, in percent.
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=50))]
     alarm_percent: u32,
-    /// Seconds before the first fault, and after the last.
-    #[arg(long, default_value_t = 60, value_parser = value_parser!(u32).range(5..=600))]
+    /// Seconds of the warm-up, and after the last fault.
+    #[arg(long, default_value_t = 60, value_parser = value_parser!(u32).range(20..=600))]
     quiet_s: u32,
     /// Seconds of a fault, and between two, at most.
     #[arg(long, default_value_t = 15, value_parser = value_parser!(u32).range(2..=600))]
@@ -102,7 +105,7 @@ impl Plan {
             self.run(&messages, self.each_per_s(100 - self.alarm_percent), begin),
             self.run(&alarms, self.each_per_s(self.alarm_percent), begin),
             sample(&relay, begin, self.total()),
-            play(&timeline, &controls, begin + self.quiet()),
+            self.strike(&timeline, &controls, begin),
         )?;
         let mut verified = Verified::default();
         for (place, controls) in controls.iter().enumerate() {
@@ -123,13 +126,32 @@ impl Plan {
             return Err(MeasureError::Missing("three push services"));
         };
         let steps = [Pace { rate_per_s, seconds: self.minutes * 60 }];
-        let limit = Duration::from_millis(u64::from(self.request_timeout_ms));
+        let limit = self.limit();
         let (one, two, three) = tokio::try_join!(
             one.run(&steps, begin, limit),
             two.run(&steps, begin, limit),
             three.run(&steps, begin, limit),
         )?;
         Ok(vec![one, two, three])
+    }
+
+    /// One silence of all push services at once in the warm-up, and the faults after it.
+    async fn strike(
+        &self,
+        timeline: &Timeline,
+        services: &[Controls],
+        begin: Instant,
+    ) -> Result<(), MeasureError> {
+        sleep_until(begin + self.quiet() / 4).await;
+        let silences: Vec<_> =
+            services.iter().map(|controls| Fault::Stall.begin(controls, false)).collect();
+        sleep_until(begin + self.quiet() / 4 + self.limit()).await;
+        for (silence, controls) in silences.into_iter().zip(services) {
+            silence.end();
+            controls.script.latency(LATENCY);
+        }
+        play(timeline, services, begin + self.quiet()).await;
+        Ok(())
     }
 
     /// Faults from the end of the warm-up on, until the quiet end.
@@ -144,6 +166,10 @@ impl Plan {
         (self.rate_per_s * percent / 100 / 3).max(1)
     }
 
+    fn limit(&self) -> Duration {
+        Duration::from_millis(u64::from(self.request_timeout_ms))
+    }
+
     fn quiet(&self) -> Duration {
         Duration::from_secs(u64::from(self.quiet_s))
     }
@@ -154,11 +180,7 @@ impl Plan {
 }
 
 /// Plays the faults; each leaves its service as it was, its latency included.
-async fn play(
-    timeline: &Timeline,
-    services: &[Controls],
-    begin: Instant,
-) -> Result<(), MeasureError> {
+async fn play(timeline: &Timeline, services: &[Controls], begin: Instant) {
     for act in timeline.acts() {
         let Some(controls) = services.get(act.service) else { continue };
         sleep_until(begin + act.at).await;
@@ -167,7 +189,6 @@ async fn play(
         ongoing.end();
         controls.script.latency(LATENCY);
     }
-    Ok(())
 }
 
 /// Looks at the relay's process now and then, until `total` after `begin`.

@@ -29,7 +29,6 @@ pub struct Report {
 const SAMPLES: usize = 3;
 /// What memory may grow by: caches that remember for minutes fill meanwhile.
 const MEMORY_GROWTH_PERCENT_MAX: u64 = 25;
-const MEMORY_GROWTH_KIB_MAX: u64 = 16 * 1_024;
 /// What else may grow by: a connection to a push service more, a task that ends just now.
 const GROWTH_MAX: u64 = 16;
 
@@ -85,7 +84,7 @@ impl Report {
         let growth = start.memory_kib * MEMORY_GROWTH_PERCENT_MAX / 100;
         let late: u64 = self.stretches.iter().map(|(_, summary)| summary.late).sum();
         let bounds = [
-            (end.memory_kib <= start.memory_kib + growth.max(MEMORY_GROWTH_KIB_MAX), "memory flat"),
+            (end.memory_kib <= start.memory_kib + growth, "memory flat"),
             (end.open_files <= start.open_files + GROWTH_MAX, "file descriptors flat"),
             (end.tasks <= start.tasks + GROWTH_MAX, "tasks flat"),
             (late == 0, "every answer inside its deadline"),
