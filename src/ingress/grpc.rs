@@ -1,9 +1,9 @@
 //! The gRPC door: the same service as over HTTP, with the same limits, codes and outcomes.
 //!
 //! In: HTTP/2 requests of `application/grpc`, on the port of the HTTP doors. Out: messages of
-//! `sns.relay.v1`, or a status with `google.rpc` details. It only translates. Beside the relay's own
-//! service there are the standard ones for health and reflection.
-//! Sources: grpc/doc/PROTOCOL-HTTP2.md, grpc/doc/health-checking.md, google/rpc/error_details.proto.
+//! `sns.relay.v1`, or a status with `google.rpc` details. It only translates. Beside the relay's
+//! own service there are the standard ones for health and reflection.
+//! Sources: grpc/doc/PROTOCOL-HTTP2.md and health-checking.md, google/rpc/error_details.proto.
 
 use std::convert::Infallible;
 use std::future::Future;
