@@ -2,8 +2,8 @@
 //!
 //! In: letters. Out: whole answers, in any order. Over HTTP/1.1 each connection carries one request
 //! at a time and the others wait; over HTTP/2 a connection carries as many as the door allows.
-//! Never retries: a connection that breaks is an error of its requests. A new one takes the place of
-//! one that the door has closed, as any client does.
+//! Never retries: a connection that breaks is an error of its requests. A new one takes the place
+//! of one that the door has closed, as any client does.
 
 use std::collections::VecDeque;
 use std::io;
