@@ -125,11 +125,7 @@ impl Metrics {
             push_service_part: PushService::ALL
                 .map(|service| push_service_part.with_label_values(&[service.label()])),
             pools: pools(&registry)?.map(Arc::new),
-            holds: breakers(
-                &registry,
-                ("sns_credential_holds", "Credentials held because the push service refuses them."),
-                ("sns_credential_hold_events_total", "What became of holds and messages held."),
-            )?,
+            holds: holds(&registry)?,
             token_renewals: counters(
                 &registry,
                 "sns_token_renewals_total",
@@ -304,6 +300,14 @@ fn credential_expiry(registry: &Registry) -> Result<GaugeVec, prometheus::Error>
     let vec = GaugeVec::new(Opts::new(name, help), &["app", "credential"])?;
     registry.register(Box::new(vec.clone()))?;
     Ok(vec)
+}
+
+fn holds(registry: &Registry) -> Result<[Arc<BreakerMetrics>; 3], prometheus::Error> {
+    breakers(
+        registry,
+        ("sns_credential_holds", "Credentials held because the push service refuses them."),
+        ("sns_credential_hold_events_total", "What became of holds and messages held."),
+    )
 }
 
 fn held(registry: &Registry) -> Result<[IntCounter; 3], prometheus::Error> {

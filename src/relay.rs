@@ -270,8 +270,7 @@ impl Relay {
         if now >= deadline {
             return Err(TOO_LATE);
         }
-        let permit = self.quota.enter(class)?;
-        let budget = self.quota.charge_sender(class, sender.thumbprint().as_bytes())?;
+        let (permit, budget) = self.quota.enter(class, sender.thumbprint().as_bytes())?;
         Ok((permit, Some(budget)))
     }
 

@@ -53,7 +53,7 @@ pub(crate) struct Round {
 const KINDS: [DeviceKind; 3] = [DeviceKind::Ios, DeviceKind::Android, DeviceKind::Browser];
 /// What a push service takes when nothing is wrong; below it, times are the machine's own noise.
 const LATENCY: Duration = Duration::from_millis(20);
-/// What each service allows when nothing is wrong, as a fault that ends restores it.
+/// What each service allows when nothing is wrong.
 const STREAM_LIMIT: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(20);
 const RETRY_EVERY: Duration = Duration::from_millis(20);
@@ -120,7 +120,6 @@ impl Plan {
                 let ongoing = fault.begin(party.controls(), processed);
                 let mut meanwhile = Party::all_send(parties, self.pace).await?;
                 ongoing.end();
-                party.controls().script.latency(LATENCY);
                 let back_after = wait_until_accepted(party).await?;
                 // Only now: what a hanging connection holds may arrive after the fault.
                 for (party, heard) in parties.iter().zip(&mut meanwhile) {
