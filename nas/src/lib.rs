@@ -12,3 +12,5 @@ pub mod key;
 pub mod vapid;
 
 pub mod client;
+
+pub mod content;
