@@ -1,9 +1,13 @@
 //! The NAS side of the relay.
 //!
-//! One message's walk: the device gives its keys and a handle, the NAS seals for it (`seal`),
-//! signs for the relay with its own key (`key`, `vapid`) and sends (`client`).
+//! One message's walk: a program says what happened (`event`), in words of the `catalogue`; the
+//! `rules` say to which devices it goes; the `journal` has it on disk before anything is sent; the
+//! `outbox` says what is due; it becomes a `content`, is sealed for its device (`seal`), signed with
+//! the sender's key (`key`, `vapid`) and sent (`courier`, `client`). The `daemon` does all that.
 
 pub mod base64url;
+
+pub mod clock;
 
 pub mod seal;
 
@@ -14,3 +18,7 @@ pub mod vapid;
 pub mod client;
 
 pub mod content;
+
+pub mod journal;
+
+pub mod outbox;

@@ -1,0 +1,103 @@
+//! What is due, and what becomes of it: the state machine of deliveries, over the journal.
+//!
+//! In: the time, and the outcome of each delivery. Out: the next deliveries: alarms first, then the
+//! oldest; of one device and lane never two at once and never an older one after a newer. A delivery
+//! is on its way only in memory: after a crash it is due again, under the same id. Sends nothing.
+
+use std::collections::HashMap;
+
+use crate::client::message::{Level, TargetResult};
+use crate::content::Content;
+use crate::journal::devices::Device;
+use crate::journal::{Journal, JournalError};
+
+mod retry;
+
+pub use retry::{End, Jitter, Verdict, WAIT_MS_MAX, judge};
+
+/// The deliveries that are on their way.
+#[derive(Default)]
+pub struct Outbox {
+    in_flight: HashMap<Place, u64>,
+}
+
+/// One content for one device, to be sent now.
+#[derive(Clone)]
+pub struct Delivery {
+    /// What is sent.
+    pub content: Content,
+    /// To whom, as the journal knows it at this moment.
+    pub device: Device,
+    /// How grave it is.
+    pub level: Level,
+    /// Whether the device may make a sound.
+    pub sound: bool,
+    /// When it stops being worth sending, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// How often it was sent before.
+    pub attempts: u64,
+    pub(crate) lane: String,
+}
+
+/// One device, one lane.
+type Place = (i64, String);
+
+// === impl Outbox ===
+
+impl Outbox {
+    /// Gives at most `count_max` deliveries, which are on their way from then on.
+    /// Ends those whose time is over.
+    pub fn due(
+        &mut self,
+        journal: &mut Journal,
+        now_ms: u64,
+        count_max: usize,
+    ) -> Result<Vec<Delivery>, JournalError> {
+        let on_the_way = |sequence: u64, device: i64| {
+            self.in_flight.iter().any(|((other, _), seq)| *other == device && *seq == sequence)
+        };
+        journal.expire(now_ms, on_the_way)?;
+        let mut due = Vec::new();
+        let in_flight = &mut self.in_flight;
+        journal.each_due(now_ms, |delivery| {
+            if due.len() >= count_max {
+                return false;
+            }
+            let place = (delivery.device.id, delivery.lane.clone());
+            if let std::collections::hash_map::Entry::Vacant(free) = in_flight.entry(place) {
+                free.insert(delivery.content.sequence);
+                due.push(delivery);
+            }
+            true
+        })?;
+        Ok(due)
+    }
+
+    /// Writes down what became of a delivery; durable when it returns.
+    /// Shape: gives the delivery's state (see `journal::recall::Fate::state`).
+    /// Errors: the journal's; the delivery is then still on its way and may be settled again.
+    pub fn settle(
+        &mut self,
+        journal: &mut Journal,
+        delivery: &Delivery,
+        result: &TargetResult,
+        now_ms: u64,
+        jitter: Jitter,
+    ) -> Result<&'static str, JournalError> {
+        let verdict = judge(result, delivery.attempts, delivery.device.paired_ms, jitter);
+        let state = journal.settle(delivery, result, verdict, now_ms)?;
+        self.in_flight.remove(&(delivery.device.id, delivery.lane.clone()));
+        Ok(state)
+    }
+
+    /// Gives how many deliveries are on their way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Gives when the next delivery is due that is not on its way, in milliseconds since 1970.
+    pub fn next_ms(&self, journal: &Journal, now_ms: u64) -> Result<Option<u64>, JournalError> {
+        journal
+            .next_ms(now_ms, |device, lane| self.in_flight.contains_key(&(device, lane.to_owned())))
+    }
+}
