@@ -19,6 +19,14 @@ pub mod client;
 
 pub mod content;
 
+pub mod event;
+
+pub mod catalogue;
+
 pub mod journal;
 
+pub mod rules;
+
 pub mod outbox;
+
+pub mod courier;

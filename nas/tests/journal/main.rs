@@ -1,6 +1,6 @@
 //! The journal and the outbox over real files: seven days, bounds, crashes, damage.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test may fail that way")]
+#![expect(clippy::unwrap_used, reason = "a test may fail that way")]
 
 mod age;
 mod bounds;
