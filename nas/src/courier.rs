@@ -6,6 +6,7 @@
 //! which says nothing about the NAS. One attempt; keeps nothing; never logs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -22,11 +23,12 @@ use crate::key::SenderKey;
 use crate::outbox::Delivery;
 use crate::seal::seal;
 
-/// One relay, and the keys that sign for it.
+/// One relay, and the keys that sign for it; cheap to clone.
+#[derive(Clone)]
 pub struct Courier {
-    relay: RelayClient,
+    relay: Arc<RelayClient>,
     relay_url: String,
-    keys: HashMap<String, SenderKey>,
+    keys: HashMap<String, Arc<SenderKey>>,
 }
 
 /// The reasons that are the NAS's own, beside the codes of docs/errors.md.
@@ -70,11 +72,11 @@ impl Courier {
         let mut keys = HashMap::new();
         for name in journal.senders()? {
             if let Some(key) = journal.sender_key(&name)? {
-                keys.insert(name, key);
+                keys.insert(name, Arc::new(key));
             }
         }
         let relay_url = relay_url.trim_end_matches('/').to_owned();
-        Ok(Self { relay, relay_url, keys })
+        Ok(Self { relay: Arc::new(relay), relay_url, keys })
     }
 
     /// Whether it has the key of this sender: one may have been added since.
@@ -84,7 +86,7 @@ impl Courier {
 
     /// Takes a sender's key.
     pub fn learn(&mut self, sender: String, key: SenderKey) {
-        self.keys.insert(sender, key);
+        self.keys.insert(sender, Arc::new(key));
     }
 
     /// Sends one delivery.

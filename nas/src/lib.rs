@@ -30,3 +30,7 @@ pub mod rules;
 pub mod outbox;
 
 pub mod courier;
+
+pub mod desk;
+
+pub mod daemon;

@@ -6,7 +6,6 @@
 
 use super::schema::begin;
 use super::{Journal, JournalError, KEPT_MS, sql};
-use crate::outbox::WAIT_MS_MAX;
 
 /// Records erased in one transaction, so that nobody waits long for the file.
 const ERASED_AT_ONCE: i64 = 500;
@@ -60,12 +59,11 @@ impl Journal {
     pub fn shift(&mut self, from_ms: u64, to_ms: u64, by_ms: i64) -> Result<(), JournalError> {
         let transaction = begin(&mut self.connection)?;
         let span = (by_ms, sql(from_ms), sql(to_ms));
-        // The waits of one run of the daemon: they may end later than `to_ms`.
-        let waits = (by_ms, sql(from_ms), sql(to_ms.saturating_add(WAIT_MS_MAX)));
+        // What waits because the relay refused the wrong time need not wait any longer.
         transaction.execute(
-            "UPDATE delivery SET next_ms = next_ms + ?1
-             WHERE state = 'pending' AND next_ms BETWEEN ?2 AND ?3",
-            waits,
+            "UPDATE delivery SET next_ms = ?3 + ?1 WHERE state = 'pending'
+             AND seq IN (SELECT seq FROM notification WHERE written_ms BETWEEN ?2 AND ?3)",
+            span,
         )?;
         transaction.execute(
             "UPDATE delivery SET settled_ms = settled_ms + ?1 WHERE settled_ms BETWEEN ?2 AND ?3",

@@ -180,6 +180,15 @@ impl Journal {
         rows.next()?.map(device_of).transpose()
     }
 
+    /// Takes a renewed handle, unless the device was paired anew meanwhile.
+    pub fn renew_handle(&mut self, id: i64, old: &str, new: &str) -> Result<(), JournalError> {
+        self.connection.execute(
+            "UPDATE device SET handle = ?3 WHERE id = ?1 AND handle = ?2",
+            (id, old, new),
+        )?;
+        Ok(())
+    }
+
     /// Forgets a device; what still waits for it is not sent.
     /// Errors: `Unknown`.
     pub fn remove_device(&mut self, name: &str, now_ms: u64) -> Result<(), JournalError> {

@@ -20,6 +20,7 @@ const SELECT_DUE: &str = "
         v.gone_ms, d.level, d.attempts, d.lane, n.sound, n.expires_ms, n.content
     FROM delivery d JOIN notification n ON n.seq = d.seq JOIN device v ON v.id = d.device
     WHERE d.state = 'pending' AND (d.next_ms <= ?1 OR d.next_ms > ?2)
+        AND n.expires_ms > ?1
         AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.state = 'pending'
             AND e.device = d.device AND e.lane = d.lane AND e.seq < d.seq)
     ORDER BY d.level DESC, d.seq, d.device";
