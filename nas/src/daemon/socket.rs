@@ -73,6 +73,7 @@ enum Answer {
 }
 
 const LINE_BYTES_MAX: u64 = 64 * 1024;
+const REST_BYTES_MAX: u64 = 1024 * 1024;
 const CONNECTIONS_MAX: usize = 32;
 const ASKS_MAX: usize = 64;
 
@@ -185,6 +186,10 @@ async fn serve(stream: UnixStream, asks: &mpsc::Sender<Ask>) -> io::Result<()> {
         bytes.push(b'\n');
         time::timeout(IDLE_TIMEOUT, writer.write_all(&bytes)).await??;
         if !is_whole {
+            // Closing before all is read would break the answer off.
+            let mut rest = (&mut reader).take(REST_BYTES_MAX);
+            time::timeout(IDLE_TIMEOUT, tokio::io::copy(&mut rest, &mut tokio::io::sink()))
+                .await??;
             return Ok(());
         }
     }
