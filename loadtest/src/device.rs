@@ -2,8 +2,8 @@
 //!
 //! A device has RFC 8291 receiver keys and an address: a device token (APNs, FCM) or a subscription
 //! (Web Push). Given what its push service delivered it finds the sealed body, as an app's
-//! notification extension would, and opens it; an [`Inbox`] is what it then shows. Never talks to the
-//! relay itself.
+//! notification extension would, and opens it; an [`Inbox`] is what it then shows. Never talks to
+//! the relay itself.
 
 use aws_lc_rs::rand;
 use serde_json::Value;

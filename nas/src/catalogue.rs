@@ -1,8 +1,9 @@
 //! What events mean: a tag's source, level, category and English text.
 //!
-//! In: an event as it was raised. Out: an event ready to be shown. The built-in table has a few dozen
-//! tags of DSM, SRM and Surveillance Station; a file of the same form adds to it and overrides it. What
-//! the caller gives wins over the table. A tag that nobody knows still makes an event, at `warn`.
+//! In: an event as it was raised. Out: an event ready to be shown. The built-in table has a few
+//! dozen tags of DSM, SRM and Surveillance Station; a file of the same form adds to it and
+//! overrides it. What the caller gives wins over the table. A tag that nobody knows still makes an
+//! event, at `warn`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

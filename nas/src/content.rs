@@ -2,8 +2,8 @@
 //!
 //! In: what a NAS says to a device. Out: the bytes that are sealed, short enough for the app's body
 //! cap, and back. The text is cut before anything is refused, because a shortened alarm is better
-//! than none. The contract is `sns/device/v1/content.proto`; docs/content.md explains it. What holds
-//! content has no `Debug`.
+//! than none. The contract is `sns/device/v1/content.proto`; docs/content.md explains it. What
+//! holds content has no `Debug`.
 
 use std::collections::BTreeMap;
 

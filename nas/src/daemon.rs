@@ -1,9 +1,9 @@
 //! The daemon: the outbox between the programs of the NAS and the relay.
 //!
-//! In: requests on a Unix socket, and the journal as it was left. Out: deliveries, several at once, and
-//! their outcomes in the journal. One task owns the journal; it never waits for the network, and what
-//! it cannot write down it writes later, sending nothing twice for it. One daemon per journal. May be
-//! killed at any moment: what was on its way goes out again under its id.
+//! In: requests on a Unix socket, and the journal as it was left. Out: deliveries, several at once,
+//! and their outcomes in the journal. One task owns the journal; it never waits for the network,
+//! and what it cannot write down it writes later, sending nothing twice for it. One daemon per
+//! journal. May be killed at any moment: what was on its way goes out again under its id.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
@@ -232,7 +232,11 @@ impl Daemon {
                 self.told.push((delivery, result));
             }
             // Its place stays taken until the next start: a fault of this program.
-            Err(_) => self.notice("a delivery failed by a fault of sns-nas"),
+            Err(error) if error.is_panic() => {
+                self.notice("a delivery failed by a fault of sns-nas");
+            }
+            // The runtime is going.
+            Err(_) => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! What a program on the NAS says, before it is rendered: the three ways of saying it.
 //!
-//! In: arguments, the argument form of `synonotify <Tag> '{"%VAR%": "…"}'`, or a line of JSON. Out: a
-//! [`Raised`] whose every member is within its bounds. Unknown members are refused by name; no error
-//! holds a value.
+//! In: arguments, the argument form of `synonotify <Tag> '{"%VAR%": "…"}'`, or a line of JSON. Out:
+//! a [`Raised`] whose every member is within its bounds. Unknown members are refused by name; no
+//! error holds a value.
 
 use std::collections::BTreeMap;
 
@@ -155,8 +155,8 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// What serde says of a wrong value repeats it, so only the place and the kind are told; the name of
-/// an unknown member is.
+/// What serde says of a wrong value repeats it, so only the place and the kind are told; the name
+/// of an unknown member is.
 fn json(error: serde_json::Error) -> EventError {
     let text = error.to_string();
     let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());

@@ -1,9 +1,10 @@
 //! The journal: one SQLite file with all that a NAS keeps: keys, devices, rules, and every
 //! notification of the last seven days with what became of it for each device.
 //!
-//! A notification is on disk before `take` returns, and is erased when it is seven days old. The file
-//! has bounds: what is finished makes room first, then what is less grave than the newcomer; nothing
-//! else is dropped. Time is a parameter everywhere. No SQL leaves this room; no error holds content.
+//! A notification is on disk before `take` returns, and is erased when it is seven days old. The
+//! file has bounds: what is finished makes room first, then what is less grave than the newcomer;
+//! nothing else is dropped. Time is a parameter everywhere. No SQL leaves this room; no error holds
+//! content.
 
 use std::fs;
 use std::io;
@@ -67,7 +68,7 @@ pub enum JournalError {
         source: io::Error,
     },
     /// Others can read the file, and it holds keys.
-    #[error("the journal {} has mode {mode:o}; it must be its owner's alone: chmod 600", path.display())]
+    #[error("the journal {} has mode {mode:o}, not 600: others can read it", path.display())]
     NotPrivate {
         /// The file.
         path: PathBuf,

@@ -2,8 +2,9 @@
 //!
 //! One message's walk: a program says what happened (`event`), in words of the `catalogue`; the
 //! `rules` say to which devices it goes; the `journal` has it on disk before anything is sent; the
-//! `outbox` says what is due; it becomes a `content`, is sealed for its device (`seal`), signed with
-//! the sender's key (`key`, `vapid`) and sent (`courier`, `client`). The `daemon` does all that.
+//! `outbox` says what is due; it becomes a `content`, is sealed for its device (`seal`), signed
+//! with the sender's key (`key`, `vapid`) and sent (`courier`, `client`). The `desk` takes what is
+//! said, and the `daemon` does the rest.
 
 pub mod base64url;
 

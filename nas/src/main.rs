@@ -1,8 +1,8 @@
 //! `sns-nas`: the NAS side for the shell and for the programs of a NAS.
 //!
-//! Exit codes: 0 done; 64 bad usage (an argument); 65 bad input (a line, a member); 69 the relay is
-//! not there or says no; 74 the journal; 75 it runs already; 1 anything else; `devices test` has its
-//! own. Writes to stdout only what was asked for.
+//! Exit codes: 0 done; 64 bad usage (an argument); 65 bad input (a line, a member); 69 the relay
+//! is not there or says no; 74 the journal; 75 it runs already; 1 anything else; `devices test`
+//! has its own. Writes to stdout only what was asked for.
 
 use std::error::Error;
 use std::io::{self, Write as _};

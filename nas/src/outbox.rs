@@ -1,8 +1,9 @@
 //! What is due, and what becomes of it: the state machine of deliveries, over the journal.
 //!
 //! In: the time, and the outcome of each delivery. Out: the next deliveries: alarms first, then the
-//! oldest; of one device and lane never two at once and never an older one after a newer. A delivery
-//! is on its way only in memory: after a crash it is due again, under the same id. Sends nothing.
+//! oldest; of one device and lane never two at once and never an older one after a newer. A
+//! delivery is on its way only in memory: after a crash it is due again, under the same id. Sends
+//! nothing.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,9 @@
 //! Which notification goes to which device: decided on the NAS, so that the relay needs to know
 //! nobody's preferences.
 //!
-//! In: the rules, the devices, an event. Out: the devices that it goes to. For each device the first
-//! rule that matches decides; without one, it goes. Named devices are taken whatever the rules say.
+//! In: the rules, the devices, an event. Out: the devices that it goes to. For each device the
+//! first rule that matches decides; without one, it goes. Named devices are taken whatever the
+//! rules say.
 
 use crate::content::Event;
 use crate::journal::devices::{Device, NAS, Rule};

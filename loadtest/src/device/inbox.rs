@@ -1,8 +1,9 @@
 //! What a device shows: contents as an app's notification extension understands them.
 //!
-//! In: the opened body of each push, in whatever order they come and however often. Out: the list of
-//! what is on the screen. Takes each id once; removes what is withdrawn, also before it came; keeps
-//! of two contents for one place the later. Remembers a bounded number of ids. See docs/content.md.
+//! In: the opened body of each push, in whatever order they come and however often. Out: the list
+//! of what is on the screen. Takes each id once; removes what is withdrawn, also before it came;
+//! keeps of two contents for one place the later. Remembers a bounded number of ids. See
+//! docs/content.md.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,7 +1,7 @@
 //! `notify`, `message`, `withdraw`, `replace`: what programs of the NAS say.
 //!
-//! Handed to the daemon where one runs, else written to the journal, from which the next daemon sends
-//! it. Either way it is on disk when its id is printed.
+//! Handed to the daemon where one runs, else written to the journal, from which the next daemon
+//! sends it. Either way it is on disk when its id is printed.
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 

@@ -15,11 +15,11 @@ use super::{Failure, Place, courier, hostname, print, runtime};
 
 /// The test came back with this.
 #[derive(Debug, Error)]
-#[error("{}: {advice}{}", outcome.label(), reason.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
+#[error("{outcome}: {advice} ({reason})")]
 struct Trouble {
-    outcome: Outcome,
-    reason: Option<String>,
+    outcome: &'static str,
     advice: &'static str,
+    reason: String,
 }
 
 const TTL_MS: u64 = 300_000;
@@ -57,7 +57,9 @@ pub(super) fn run(place: &Place, name: &str) -> Result<u8, Failure> {
         print(format!("{advice}{}\n", provider_id.unwrap_or_default()))?;
         return Ok(0);
     }
-    let error = Trouble { outcome: result.outcome, reason: result.reason, advice };
+    let outcome = result.outcome.label();
+    let reason = result.reason.unwrap_or_else(|| "no code".to_owned());
+    let error = Trouble { outcome, advice, reason };
     Err(Failure { code, error: Box::new(error) })
 }
 

@@ -1,7 +1,7 @@
 //! The daemon's Unix socket: one request per line of JSON, one answer per line.
 //!
-//! In: `{"notify": {…}}` and the like (`desk::Request`), at most 64 KiB a line. Out:
-//! `{"id", "devices", "is_new"}`, or `{"error", "is_callers"}`. An answer without error says that the
+//! In: `{"notify": {…}}` and the like (`desk::Request`), at most 64 KiB a line. Out: `{"id",
+//! "devices", "is_new"}`, or `{"error", "is_callers"}`. An answer without error says that the
 //! request is in the journal. Bounded: connections, line length, time.
 
 use std::fs::{self, Permissions};

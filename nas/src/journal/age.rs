@@ -1,8 +1,8 @@
 //! Seven days, then erased: by the clock, whatever the clock does.
 //!
 //! Erased means overwritten with zeros (`secure_delete`), given back to the file system (a bounded
-//! number of pages at a time) and gone from the WAL. A clock that was set forward erases early, never
-//! late. A record that is dated later than now, since the clock was set back, is dated now.
+//! number of pages at a time) and gone from the WAL. A clock that was set forward erases early,
+//! never late. A record that is dated later than now, since the clock was set back, is dated now.
 
 use super::schema::begin;
 use super::{Journal, JournalError, KEPT_MS, sql};

@@ -142,7 +142,7 @@ impl Journal {
         })
     }
 
-    /// Gives the ids of all that is kept, the oldest first; for whoever checks that nothing is lost.
+    /// Gives the ids of all that is kept, the oldest first.
     pub fn ids(&self) -> Result<Vec<Uuid>, JournalError> {
         let mut statement = self.connection.prepare("SELECT id FROM notification ORDER BY seq")?;
         let ids = statement.query_map([], |row| Ok(uuid_of(row.get(0)?)))?;

@@ -89,8 +89,8 @@ impl Journal {
         self.follow(id, now_ms, false, |original| Body::Withdraw(original.id))
     }
 
-    /// Puts an event in the place of what was taken under this id, on the same devices and under the
-    /// same collapse key. Errors: as [`Journal::withdraw`].
+    /// Puts an event in the place of what was taken under this id, on the same devices and under
+    /// the same collapse key. Errors: as [`Journal::withdraw`].
     pub fn replace(
         &mut self,
         id: Uuid,

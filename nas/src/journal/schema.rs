@@ -1,9 +1,10 @@
 //! The journal's tables and how its file is opened.
 //!
-//! One SQLite file that its owner alone can read. WAL, because `recall` and `status` then never hold
-//! up the daemon, and because a write that a power cut tears is found by the checksum of its frame
-//! and left out, with every record before it intact. `synchronous = FULL`, because a notification
-//! that was taken must survive that power cut. `secure_delete`, so that what is erased is overwritten.
+//! One SQLite file that its owner alone can read. WAL, because `recall` and `status` then never
+//! hold up the daemon, and because a write that a power cut tears is found by the checksum of its
+//! frame and left out, with every record before it intact. `synchronous = FULL`, because a
+//! notification that was taken must survive that power cut. `secure_delete`, so that what is erased
+//! is overwritten.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;

@@ -154,7 +154,8 @@ fn bury(transaction: &Transaction<'_>, device: i64, now_ms: u64) -> Result<(), J
         (device, sql(now_ms)),
     )?;
     transaction.execute(
-        "UPDATE delivery SET state = 'gone', settled_ms = ?2 WHERE state = 'pending' AND device = ?1",
+        "UPDATE delivery SET state = 'gone', settled_ms = ?2
+         WHERE state = 'pending' AND device = ?1",
         (device, sql(now_ms)),
     )?;
     Ok(())

@@ -19,9 +19,9 @@ use crate::{Nas, is_done};
 const NOTIFICATIONS: usize = 2000;
 const DEVICES: [&str; 3] = ["phone", "tablet", "browser"];
 
-/// Hands the notifications in over the socket while the daemon is killed again and again; a relay that
-/// is slow to answer, breaks connections off and throttles makes sure that something is always on
-/// its way.
+/// Hands the notifications in over the socket while the daemon is killed again and again; a relay
+/// that is slow to answer, breaks connections off and throttles makes sure that something is always
+/// on its way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_killed_again_and_again_loses_nothing() {
     let relay = Relay::start(|n, _| match n % 50 {

@@ -1,4 +1,5 @@
-//! The daemon as a process of its own, before a relay that a test plays: kills, bad input, full disks.
+//! The daemon as a process of its own, before a relay that a test plays: kills, bad input, full
+//! disks.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test may fail that way")]
 
