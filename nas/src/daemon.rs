@@ -66,6 +66,9 @@ pub struct Lock {
 /// A clock below this (1 January 2026) has not yet been told the time.
 const CLOCK_MS_MIN: u64 = 1_767_225_600_000;
 
+/// What is due and was not given has ended, which is written down once a second.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Without anything to send it looks again after this, should another process have written.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -87,9 +90,9 @@ pub async fn run(
     tend.tick().await;
     tokio::pin!(stop);
     loop {
-        daemon.follow_clock(clock());
-        daemon.settle(clock());
-        let idle = daemon.send(clock());
+        let now_ms = daemon.follow(clock());
+        daemon.settle(now_ms);
+        let idle = daemon.send(now_ms);
         tokio::select! {
             biased;
             () = &mut stop => break,
@@ -113,7 +116,8 @@ pub async fn run(
     };
     // What has no outcome by then is sent again by the next daemon.
     time::timeout(pace.drain, drained).await.unwrap_or_default();
-    daemon.settle(clock());
+    let now_ms = daemon.follow(clock());
+    daemon.settle(now_ms);
     Ok(())
 }
 
@@ -203,7 +207,7 @@ impl Daemon {
         }
         match self.outbox.next_ms(&self.desk.journal, now_ms) {
             Ok(Some(next_ms)) if self.sending.len() < self.pace.in_flight_max => {
-                Duration::from_millis(next_ms.saturating_sub(now_ms).max(1)).min(IDLE)
+                Duration::from_millis(next_ms.saturating_sub(now_ms)).clamp(LOOK_AGAIN, IDLE)
             }
             Ok(_) => IDLE,
             Err(error) => self.failed(&error),
@@ -242,31 +246,31 @@ impl Daemon {
 
     /// Writes down every outcome that is not yet, or keeps it for the next time.
     fn settle(&mut self, now_ms: u64) {
-        while let Some((delivery, result)) = self.told.last() {
-            let (journal, jitter) = (&mut self.desk.journal, Jitter::random());
-            match self.outbox.settle(journal, delivery, result, now_ms, jitter) {
-                Ok(_) => {
-                    self.told.pop();
+        if !self.told.is_empty() {
+            let journal = &mut self.desk.journal;
+            match self.outbox.settle(journal, &self.told, now_ms, Jitter::random) {
+                Ok(()) => {
+                    self.told.clear();
                     self.journal_works();
                 }
                 Err(error) => {
                     self.failed(&error);
-                    return;
                 }
             }
-        }
-        if self.journal_fails && self.desk.journal.counts().is_ok() {
+        } else if self.journal_fails && self.desk.journal.counts().is_ok() {
             self.journal_works();
         }
     }
 
-    fn answer(&mut self, ask: Ask, now_ms: u64) {
+    fn answer(&mut self, ask: Ask, clock_ms: u64) {
+        let now_ms = self.follow(clock_ms);
         let answer = self.desk.perform(&ask.request, now_ms);
         // Whoever asked and went away has it in the journal all the same.
         drop(ask.answer.send(answer));
     }
 
-    fn tend(&mut self, now_ms: u64) {
+    fn tend(&mut self, clock_ms: u64) {
+        let now_ms = self.follow(clock_ms);
         let journal = &mut self.desk.journal;
         let tended = match now_ms {
             CLOCK_MS_MIN.. => journal.redate(now_ms).and_then(|_| journal.erase(now_ms)),
@@ -278,16 +282,18 @@ impl Daemon {
     }
 
     /// A NAS whose clock has no battery starts in 1970 and is told the time some seconds later.
-    fn follow_clock(&mut self, now_ms: u64) {
-        if self.looked_ms < CLOCK_MS_MIN && now_ms >= CLOCK_MS_MIN {
-            let by_ms = i64::try_from(now_ms - self.looked_ms).unwrap_or(i64::MAX);
+    /// Gives the time to go by: the old one, as long as the journal cannot follow.
+    fn follow(&mut self, clock_ms: u64) -> u64 {
+        if self.looked_ms < CLOCK_MS_MIN && clock_ms >= CLOCK_MS_MIN {
+            let by_ms = i64::try_from(clock_ms - self.looked_ms).unwrap_or(i64::MAX);
             let shifted = self.desk.journal.shift(self.started_ms, self.looked_ms, by_ms);
             if let Err(error) = shifted {
                 self.failed(&error);
-                return;
+                return self.looked_ms;
             }
         }
-        self.looked_ms = now_ms;
+        self.looked_ms = clock_ms;
+        clock_ms
     }
 
     fn failed(&mut self, error: &JournalError) -> Duration {

@@ -20,6 +20,7 @@ pub use retry::{End, Jitter, Verdict, WAIT_MS_MAX, judge};
 #[derive(Default)]
 pub struct Outbox {
     in_flight: HashMap<Place, u64>,
+    expired_ms: u64,
 }
 
 /// One content for one device, to be sent now.
@@ -39,6 +40,8 @@ pub struct Delivery {
     pub attempts: u64,
     pub(crate) lane: String,
 }
+
+const EXPIRE_EVERY_MS: u64 = 1000;
 
 /// One device, one lane.
 type Place = (i64, String);
@@ -66,7 +69,13 @@ impl Outbox {
         let on_the_way = |sequence: u64, device: i64| {
             self.in_flight.iter().any(|((other, _), seq)| *other == device && *seq == sequence)
         };
-        let expired = journal.expire(now_ms, on_the_way);
+        // What waits is many rows to look through, and no lifetime is shorter than a second.
+        let expired = if now_ms.abs_diff(self.expired_ms) >= EXPIRE_EVERY_MS {
+            self.expired_ms = now_ms;
+            journal.expire(now_ms, on_the_way)
+        } else {
+            Ok(())
+        };
         let mut due = Vec::new();
         let in_flight = &mut self.in_flight;
         journal.each_due(now_ms, |delivery| {
@@ -87,21 +96,24 @@ impl Outbox {
         Ok(due)
     }
 
-    /// Writes down what became of a delivery; durable when it returns.
-    /// Shape: gives the delivery's state (see `journal::recall::Fate::state`).
-    /// Errors: the journal's; the delivery is then still on its way and may be settled again.
+    /// Writes down what became of deliveries; durable when it returns, and all of it or nothing.
+    /// Shape: `jitter` is asked once for each.
+    /// Errors: the journal's; they are then still on their way and may be settled again.
     pub fn settle(
         &mut self,
         journal: &mut Journal,
-        delivery: &Delivery,
-        result: &TargetResult,
+        told: &[(Delivery, TargetResult)],
         now_ms: u64,
-        jitter: Jitter,
-    ) -> Result<&'static str, JournalError> {
-        let verdict = judge(result, delivery.attempts, delivery.device.paired_ms, jitter);
-        let state = journal.settle(delivery, result, verdict, now_ms)?;
-        self.in_flight.remove(&(delivery.device.id, delivery.lane.clone()));
-        Ok(state)
+        jitter: impl Fn() -> Jitter,
+    ) -> Result<(), JournalError> {
+        let verdict = |delivery: &Delivery, result: &TargetResult| {
+            judge(result, delivery.attempts, delivery.device.paired_ms, jitter())
+        };
+        journal.settle(told, verdict, now_ms)?;
+        for (delivery, _) in told {
+            self.in_flight.remove(&(delivery.device.id, delivery.lane.clone()));
+        }
+        Ok(())
     }
 
     /// Gives how many deliveries are on their way.

@@ -1,9 +1,9 @@
 //! The gRPC contract of sns-relay: messages, client and server, generated from
 //! `sns/relay/v1/relay.proto`; and what sealed bodies hold, from `sns/device/v1/content.proto`.
 //!
-//! What each call and member means, with its limits and statuses, is written in those files; nothing
-//! is here but what was generated from them. The relay's gRPC door and its clients both build on
-//! this crate; the relay itself never touches [`device`].
+//! What each call and member means, with its limits and statuses, is written in those files;
+//! nothing is here but what was generated from them. The relay's gRPC door and its clients both
+//! build on this crate; the relay itself never touches [`device`].
 
 /// Package `sns.relay.v1`.
 pub mod v1 {

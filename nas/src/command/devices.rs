@@ -54,6 +54,9 @@ pub(super) struct Add {
     /// Whose key it was paired with: this NAS's, or an application's.
     #[arg(long, default_value = NAS)]
     sender: String,
+    /// The device is known by this name and was paired anew.
+    #[arg(long)]
+    again: bool,
     /// Read {"handle" or "endpoint", "p256dh", "auth", "max_body_bytes"} as JSON from standard
     /// input, where no other user of this machine sees it.
     #[arg(long, conflicts_with_all = ["handle", "p256dh", "plain"])]
@@ -79,8 +82,13 @@ impl Devices {
         let now_ms = clock::now_unix_ms();
         match self {
             Self::Add(add) => {
+                let again = add.again;
                 let new = add.device()?;
-                place.journal()?.add_device(&new, now_ms)?;
+                let mut journal = place.journal()?;
+                match again {
+                    true => journal.pair_again(&new, now_ms)?,
+                    false => journal.add_device(&new, now_ms)?,
+                };
             }
             Self::List { json } => print(listed(&place.journal()?.devices()?, json))?,
             Self::Remove { name } => place.journal()?.remove_device(&name, now_ms)?,

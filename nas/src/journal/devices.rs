@@ -120,13 +120,7 @@ impl Journal {
     /// Keeps a device.
     /// Errors: `BadArgument` naming the member; `Exists`; `Unknown` for a sender that is not there.
     pub fn add_device(&mut self, new: &NewDevice, now_ms: u64) -> Result<Device, JournalError> {
-        check_name("name", &new.name)?;
-        let handle = new.handle.rsplit('/').next().unwrap_or_default();
-        if base64url::decode(handle).is_none_or(|bytes| bytes.is_empty()) || handle.len() > 4096 {
-            let expected = "a handle, or an endpoint that ends in one";
-            return Err(JournalError::BadArgument { name: "handle", expected });
-        }
-        check_keys(new)?;
+        let handle = check_device(new)?;
         let device_limit = sql(self.limits.devices_max);
         let transaction = begin(&mut self.connection)?;
         let count: i64 =
@@ -158,6 +152,32 @@ impl Journal {
         }
         transaction.commit()?;
         self.device(&new.name)?.ok_or(JournalError::Unknown { what: "device" })
+    }
+
+    /// Takes a new pairing of a device that is known by this name: what waits for it goes there.
+    /// Errors: as [`Journal::add_device`]; `Unknown` where there is none.
+    pub fn pair_again(&mut self, new: &NewDevice, now_ms: u64) -> Result<Device, JournalError> {
+        let handle = check_device(new)?;
+        let (p256dh, auth) = new.keys.clone().unzip();
+        let changed = self.connection.execute(
+            "UPDATE device SET handle = ?2, p256dh = ?3, auth = ?4, body_bytes_max = ?5,
+                 paired_ms = ?6, gone_ms = NULL
+             WHERE name = ?1 AND sender = ?7",
+            (
+                &new.name,
+                handle,
+                p256dh,
+                auth,
+                sql(new.body_bytes_max as u64),
+                sql(now_ms),
+                &new.sender,
+            ),
+        )?;
+        let unknown = JournalError::Unknown { what: "device" };
+        if changed == 0 {
+            return Err(unknown);
+        }
+        self.device(&new.name)?.ok_or(unknown)
     }
 
     /// Gives all devices, the first paired first.
@@ -292,6 +312,18 @@ fn check_name(name: &'static str, text: &str) -> Result<(), JournalError> {
         name,
         expected: "1 to 64 characters, none of them for control",
     })
+}
+
+/// Gives the handle.
+fn check_device(new: &NewDevice) -> Result<&str, JournalError> {
+    check_name("name", &new.name)?;
+    let handle = new.handle.rsplit('/').next().unwrap_or_default();
+    if base64url::decode(handle).is_none_or(|bytes| bytes.is_empty()) || handle.len() > 4096 {
+        let expected = "a handle, or an endpoint that ends in one";
+        return Err(JournalError::BadArgument { name: "handle", expected });
+    }
+    check_keys(new)?;
+    Ok(handle)
 }
 
 fn check_keys(new: &NewDevice) -> Result<(), JournalError> {

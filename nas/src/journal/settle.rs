@@ -73,53 +73,18 @@ impl Journal {
         Ok(transaction.commit()?)
     }
 
-    /// Writes down an outcome and all that follows from it; gives the delivery's state.
+    /// Writes down outcomes and all that follows from them: all of them, or none.
     pub(crate) fn settle(
         &mut self,
-        delivery: &Delivery,
-        result: &TargetResult,
-        verdict: Verdict,
+        told: &[(Delivery, TargetResult)],
+        verdict: impl Fn(&Delivery, &TargetResult) -> Verdict,
         now_ms: u64,
-    ) -> Result<&'static str, JournalError> {
+    ) -> Result<(), JournalError> {
         let transaction = begin(&mut self.connection)?;
-        let (state, next_ms) = match verdict {
-            Verdict::Done(End::Accepted) => ("accepted", None),
-            Verdict::Done(End::Gone) => ("gone", None),
-            Verdict::Done(End::Refused) => ("refused", None),
-            Verdict::Wait(wait_ms) => ("pending", Some(sql(now_ms.saturating_add(wait_ms)))),
-        };
-        // What was withdrawn, superseded or removed meanwhile stays so, unless it arrived.
-        transaction
-            .prepare_cached(
-                "UPDATE delivery SET
-                     state = CASE WHEN state = 'pending' OR ?3 = 'accepted' THEN ?3 ELSE state END,
-                     next_ms = coalesce(?4, next_ms), attempts = attempts + 1, outcome = ?5,
-                     reason = ?6, provider_id = ?7,
-                     settled_ms = CASE WHEN ?3 = 'pending' THEN settled_ms ELSE ?8 END
-                 WHERE seq = ?1 AND device = ?2",
-            )?
-            .execute((
-                sql(delivery.content.sequence),
-                delivery.device.id,
-                state,
-                next_ms,
-                result.outcome.label(),
-                &result.reason,
-                &result.provider_message_id,
-                sql(now_ms),
-            ))?;
-        if state == "gone" {
-            bury(&transaction, delivery.device.id, now_ms)?;
+        for (delivery, result) in told {
+            settle_one(&transaction, delivery, result, verdict(delivery, result), now_ms)?;
         }
-        if let Some(renewed) = &result.renewed_handle {
-            // A pairing that was made anew meanwhile is newer than the renewal.
-            transaction.execute(
-                "UPDATE device SET handle = ?1 WHERE id = ?2 AND handle = ?3",
-                (renewed, delivery.device.id, &delivery.device.handle),
-            )?;
-        }
-        transaction.commit()?;
-        Ok(state)
+        Ok(transaction.commit()?)
     }
 
     /// Gives when the next delivery is due, but for those that are on their way.
@@ -145,6 +110,66 @@ impl Journal {
         }
         Ok(soonest)
     }
+}
+
+fn settle_one(
+    transaction: &Transaction<'_>,
+    delivery: &Delivery,
+    result: &TargetResult,
+    verdict: Verdict,
+    now_ms: u64,
+) -> Result<(), JournalError> {
+    let (state, next_ms) = match verdict {
+        Verdict::Done(End::Accepted) => ("accepted", None),
+        // That was said of a pairing which is no longer: the new one gets it.
+        Verdict::Done(_) if has_other_handle(transaction, delivery)? => {
+            ("pending", Some(sql(now_ms)))
+        }
+        Verdict::Done(End::Gone) => ("gone", None),
+        Verdict::Done(End::Refused) => ("refused", None),
+        Verdict::Wait(wait_ms) => ("pending", Some(sql(now_ms.saturating_add(wait_ms)))),
+    };
+    // What was withdrawn, superseded or removed meanwhile stays so, unless it arrived.
+    transaction
+        .prepare_cached(
+            "UPDATE delivery SET
+                     state = CASE WHEN state = 'pending' OR ?3 = 'accepted' THEN ?3 ELSE state END,
+                     next_ms = coalesce(?4, next_ms), attempts = attempts + 1, outcome = ?5,
+                     reason = ?6, provider_id = ?7,
+                     settled_ms = CASE WHEN ?3 = 'pending' THEN settled_ms ELSE ?8 END
+                 WHERE seq = ?1 AND device = ?2",
+        )?
+        .execute((
+            sql(delivery.content.sequence),
+            delivery.device.id,
+            state,
+            next_ms,
+            result.outcome.label(),
+            &result.reason,
+            &result.provider_message_id,
+            sql(now_ms),
+        ))?;
+    if state == "gone" {
+        bury(transaction, delivery.device.id, now_ms)?;
+    }
+    if let Some(renewed) = &result.renewed_handle {
+        // A pairing that was made anew meanwhile is newer than the renewal.
+        transaction.execute(
+            "UPDATE device SET handle = ?1 WHERE id = ?2 AND handle = ?3",
+            (renewed, delivery.device.id, &delivery.device.handle),
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether the device was paired anew, or its handle renewed, while the delivery was on its way.
+fn has_other_handle(
+    transaction: &Transaction<'_>,
+    delivery: &Delivery,
+) -> Result<bool, JournalError> {
+    let select = "SELECT EXISTS (SELECT 1 FROM device WHERE id = ?1 AND handle <> ?2)";
+    let known = (delivery.device.id, &delivery.device.handle);
+    Ok(transaction.prepare_cached(select)?.query_row(known, |row| row.get(0))?)
 }
 
 /// A device that is gone gets nothing more, and what waits for it ends with it.

@@ -3,7 +3,7 @@
 //! | outcome | then |
 //! | --- | --- |
 //! | `accepted` | done |
-//! | `not_now` | after `retry_after_s`, up to a quarter later; without one, 5 s doubling to 15 min |
+//! | `not_now` | after `retry_after_s` or a quarter later; without one, 5 s doubling to 15 min |
 //! | `unknown` | the same id again: 2 s doubling to 5 min |
 //! | `misconfigured` | slowly: 15 min doubling to 6 h |
 //! | `refused` | never again |

@@ -42,7 +42,11 @@ async fn a_daemon_sends_what_the_commands_say_and_recall_tells_what_became_of_it
     let to = |name: &str| -> Vec<Content> {
         let index = usize::from(name == "tablet");
         let mine = got.iter().filter(|got| got.handle == base64url::encode(name));
-        mine.map(|got| opened(&keys[index], &got.sealed)).collect()
+        let mut contents: Vec<Content> =
+            mine.map(|got| opened(&keys[index], &got.sealed)).collect();
+        // What is on its way at once may overtake.
+        contents.sort_by_key(|content| content.sequence);
+        contents
     };
     let (phone, tablet) = (to("phone"), to("tablet"));
     assert_eq!((phone.len(), tablet.len()), (4, 2), "infos are muted on the tablet");

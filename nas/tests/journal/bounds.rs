@@ -21,8 +21,8 @@ fn texts(desk: &Desk) -> Vec<String> {
 fn deliver(desk: &mut Desk, outbox: &mut Outbox, text: &str) {
     for delivery in outbox.due(&mut desk.journal, NOW_MS + 1000, 1000).unwrap() {
         if delivery.content.body.event().unwrap().text == text {
-            let result = TargetResult::accepted();
-            outbox.settle(&mut desk.journal, &delivery, &result, NOW_MS + 1000, Jitter(0)).unwrap();
+            let told = [(delivery, TargetResult::accepted())];
+            outbox.settle(&mut desk.journal, &told, NOW_MS + 1000, Jitter::default).unwrap();
         }
     }
     *outbox = Outbox::default();

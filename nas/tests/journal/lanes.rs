@@ -25,6 +25,17 @@ fn text(delivery: &Delivery) -> &str {
     }
 }
 
+fn settle(
+    desk: &mut Desk,
+    outbox: &mut Outbox,
+    delivery: &Delivery,
+    result: &TargetResult,
+    now_ms: u64,
+) {
+    let told = [(delivery.clone(), result.clone())];
+    outbox.settle(&mut desk.journal, &told, now_ms, Jitter::default).unwrap();
+}
+
 /// A desk with one device, and an outbox.
 fn one_device() -> (Desk, Outbox) {
     let mut desk = Desk::new();
@@ -65,14 +76,14 @@ fn one_key_has_one_delivery_at_a_time_and_keeps_its_order() {
     let due = outbox.due(&mut desk.journal, NOW_MS + 9, 9).unwrap();
     assert_eq!(texts(&due), ["crashed"]);
     let wait = TargetResult { retry_after_s: Some(60), ..result(Outcome::NotNow) };
-    outbox.settle(&mut desk.journal, &due[0], &wait, NOW_MS + 10, Jitter(0)).unwrap();
+    settle(&mut desk, &mut outbox, &due[0], &wait, NOW_MS + 10);
     assert!(outbox.due(&mut desk.journal, NOW_MS + 60_009, 9).unwrap().is_empty());
     let next_ms = outbox.next_ms(&desk.journal, NOW_MS).unwrap();
     assert_eq!(next_ms, Some(NOW_MS + 60_010), "the time of the first of the lane");
     let due = outbox.due(&mut desk.journal, NOW_MS + 60_010, 9).unwrap();
     assert_eq!((texts(&due), due[0].attempts), (vec!["crashed"], 1));
     let accepted = result(Outcome::Accepted);
-    outbox.settle(&mut desk.journal, &due[0], &accepted, NOW_MS + 60_020, Jitter(0)).unwrap();
+    settle(&mut desk, &mut outbox, &due[0], &accepted, NOW_MS + 60_020);
     let due = outbox.due(&mut desk.journal, NOW_MS + 60_030, 9).unwrap();
     assert_eq!(texts(&due), ["repaired"], "the one between was superseded");
     assert_eq!(desk.states(alarm, NOW_MS + 60_030), ["accepted"]);
@@ -86,7 +97,7 @@ fn a_graver_one_of_the_same_key_does_not_wait_for_a_lesser() {
     desk.take(&event(Level::Error, "failed", Some("disk1")), NOW_MS + 1);
     assert!(outbox.due(&mut desk.journal, NOW_MS + 2, 9).unwrap().is_empty(), "one at a time");
     let unknown = result(Outcome::Unknown);
-    outbox.settle(&mut desk.journal, &due[0], &unknown, NOW_MS + 3, Jitter(0)).unwrap();
+    settle(&mut desk, &mut outbox, &due[0], &unknown, NOW_MS + 3);
     assert_eq!(desk.states(hot, NOW_MS + 3), ["superseded"]);
     assert_eq!(texts(&outbox.due(&mut desk.journal, NOW_MS + 4, 9).unwrap()), ["failed"]);
 }
@@ -98,7 +109,7 @@ fn each_outcome_does_what_the_contract_says() {
         let id = desk.take(&event(Level::Warn, "text", None), NOW_MS);
         let due = outbox.due(&mut desk.journal, NOW_MS, 9).unwrap();
         let told = result(outcome);
-        outbox.settle(&mut desk.journal, &due[0], &told, NOW_MS, Jitter(0)).unwrap();
+        settle(&mut desk, &mut outbox, &due[0], &told, NOW_MS);
         assert_eq!(desk.states(id, NOW_MS), [state], "{outcome:?}");
         let next_ms = outbox.next_ms(&desk.journal, NOW_MS).unwrap();
         assert_eq!(next_ms, wait_ms.map(|wait_ms| NOW_MS + wait_ms), "{outcome:?}");
@@ -125,12 +136,12 @@ fn a_device_that_is_gone_gets_nothing_more_unless_it_was_paired_since() {
     let due = outbox.due(&mut desk.journal, NOW_MS + 2, 1).unwrap();
     let before = clock::rfc3339(NOW_MS - 5_000);
     let gone = TargetResult { gone_since: Some(before), ..result(Outcome::Gone) };
-    outbox.settle(&mut desk.journal, &due[0], &gone, NOW_MS + 3, Jitter(0)).unwrap();
+    settle(&mut desk, &mut outbox, &due[0], &gone, NOW_MS + 3);
     assert_eq!(desk.states(first, NOW_MS + 3), ["pending"], "it was paired after that");
     let due = outbox.due(&mut desk.journal, NOW_MS + 1_000_000, 1).unwrap();
     let after = clock::rfc3339(NOW_MS + 5_000);
     let gone = TargetResult { gone_since: Some(after), ..result(Outcome::Gone) };
-    outbox.settle(&mut desk.journal, &due[0], &gone, NOW_MS + 1_000_001, Jitter(0)).unwrap();
+    settle(&mut desk, &mut outbox, &due[0], &gone, NOW_MS + 1_000_001);
     let now_ms = NOW_MS + 1_000_002;
     assert_eq!(desk.states(first, now_ms), ["gone"]);
     assert_eq!(desk.states(second, now_ms), ["gone"], "what waited for it ends with it");
@@ -147,11 +158,11 @@ fn a_lifetime_ends_a_delivery_but_not_one_that_is_on_its_way() {
     let (waits, travels) = (desk.take(&draft, NOW_MS), desk.take(&draft, NOW_MS + 1));
     let due = outbox.due(&mut desk.journal, NOW_MS + 9_999, 1).unwrap();
     assert!(due[0].content.id == waits);
-    assert!(outbox.due(&mut desk.journal, NOW_MS + 10_001, 9).unwrap().is_empty());
-    assert_eq!(desk.states(waits, NOW_MS + 10_001), ["pending"]);
-    assert_eq!(desk.states(travels, NOW_MS + 10_001), ["expired"]);
+    assert!(outbox.due(&mut desk.journal, NOW_MS + 11_000, 9).unwrap().is_empty());
+    assert_eq!(desk.states(waits, NOW_MS + 11_000), ["pending"]);
+    assert_eq!(desk.states(travels, NOW_MS + 11_000), ["expired"]);
     let unknown = result(Outcome::Unknown);
-    outbox.settle(&mut desk.journal, &due[0], &unknown, NOW_MS + 10_002, Jitter(0)).unwrap();
+    settle(&mut desk, &mut outbox, &due[0], &unknown, NOW_MS + 11_001);
     assert!(outbox.due(&mut desk.journal, NOW_MS + 20_000, 9).unwrap().is_empty());
     assert_eq!(desk.states(waits, NOW_MS + 20_000), ["expired"]);
     for ttl_s in [0, 604_801] {
@@ -171,7 +182,7 @@ fn a_renewed_handle_is_taken_unless_the_device_was_paired_anew() {
     for (delivery, renewed) in due.iter().zip([&first, &second]) {
         let renewed =
             TargetResult { renewed_handle: Some(renewed.clone()), ..result(Outcome::Accepted) };
-        outbox.settle(&mut desk.journal, delivery, &renewed, NOW_MS + 3, Jitter(0)).unwrap();
+        settle(&mut desk, &mut outbox, delivery, &renewed, NOW_MS + 3);
     }
     assert_eq!(desk.journal.device("phone").unwrap().unwrap().handle, first, "the first renewal");
 }
@@ -182,7 +193,7 @@ fn what_is_withdrawn_is_not_sent_any_more_and_its_devices_are_told() {
     let id = desk.take(&event(Level::Error, "false alarm", None), NOW_MS);
     let due = outbox.due(&mut desk.journal, NOW_MS, 9).unwrap();
     let unknown = result(Outcome::Unknown);
-    outbox.settle(&mut desk.journal, &due[0], &unknown, NOW_MS + 1, Jitter(0)).unwrap();
+    settle(&mut desk, &mut outbox, &due[0], &unknown, NOW_MS + 1);
     let withdrawal = desk.journal.withdraw(id, NOW_MS + 2).unwrap();
     assert_eq!(withdrawal.devices, 1);
     assert_eq!(desk.states(id, NOW_MS + 3), ["withdrawn"]);
@@ -232,4 +243,29 @@ fn a_wait_that_no_outcome_gives_is_over() {
     desk.take(&event(Level::Warn, "text", None), late_ms);
     assert_eq!(outbox.next_ms(&desk.journal, NOW_MS).unwrap(), Some(NOW_MS));
     assert_eq!(outbox.due(&mut desk.journal, NOW_MS, 9).unwrap().len(), 1);
+}
+
+/// What is said of the old pairing is no word against the new one.
+#[test]
+fn a_device_that_is_paired_anew_gets_what_was_on_its_way_to_the_old_pairing() {
+    for outcome in [Outcome::Gone, Outcome::Refused] {
+        let (mut desk, mut outbox) = one_device();
+        let id = desk.take(&event(Level::Error, "text", None), NOW_MS);
+        let due = outbox.due(&mut desk.journal, NOW_MS, 9).unwrap();
+        let mut again = crate::new_device("phone");
+        again.handle = base64url::encode("another handle");
+        let device = desk.journal.pair_again(&again, NOW_MS + 5).unwrap();
+        assert_eq!(device.id, desk.devices[0]);
+        settle(&mut desk, &mut outbox, &due[0], &result(outcome), NOW_MS + 6);
+        assert_eq!(desk.states(id, NOW_MS + 6), ["pending"]);
+        let due = outbox.due(&mut desk.journal, NOW_MS + 7, 9).unwrap();
+        assert_eq!(due[0].device.handle, again.handle);
+        settle(&mut desk, &mut outbox, &due[0], &result(Outcome::Gone), NOW_MS + 8);
+        assert!(desk.journal.device("phone").unwrap().unwrap().gone_ms.is_some());
+        let device = desk.journal.pair_again(&again, NOW_MS + 9).unwrap();
+        assert_eq!((device.gone_ms, device.paired_ms), (None, NOW_MS + 9));
+    }
+    let stranger = crate::new_device("toaster");
+    let unknown = one_device().0.journal.pair_again(&stranger, NOW_MS);
+    assert!(matches!(unknown, Err(JournalError::Unknown { what: "device" })));
 }

@@ -122,14 +122,9 @@ impl Life {
 
     fn settle(&mut self, delivery: &Delivery, outcome: Outcome, retry_after_s: Option<u64>) {
         let result = TargetResult { outcome, retry_after_s, ..TargetResult::accepted() };
-        let settle = self.outbox.settle(
-            &mut self.desk.journal,
-            delivery,
-            &result,
-            self.now_ms,
-            Jitter(u16::MAX / 2),
-        );
-        settle.unwrap();
+        let told = [(delivery.clone(), result)];
+        let jitter = || Jitter(u16::MAX / 2);
+        self.outbox.settle(&mut self.desk.journal, &told, self.now_ms, jitter).unwrap();
         let name = (delivery.content.id, delivery.device.id);
         match outcome {
             Outcome::Accepted => self.model.accepted.insert(name),
