@@ -99,8 +99,6 @@ impl Metrics {
     /// Errors: a name or label that prometheus does not take, which a test would have shown.
     pub fn new<'a>(apps: impl Iterator<Item = &'a AppName>) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        #[cfg(target_os = "linux")]
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let outcomes = counters(
             &registry,
             "sns_outcomes_total",
@@ -160,7 +158,7 @@ impl Metrics {
             )?,
             requests_in_flight: gauge(&registry, "sns_requests_in_flight", "Requests in work.")?,
             panics: counter(&registry, "sns_panics_total", "Requests whose handling panicked.")?,
-            tasks: gauge(&registry, "sns_tasks", "Tasks of the runtime that have not ended.")?,
+            tasks: process(&registry)?,
             registry,
         })
     }
@@ -308,6 +306,13 @@ impl Door {
 }
 
 // === registering ===
+
+/// Registers what the system knows of the process, and the gauge of its tasks.
+fn process(registry: &Registry) -> Result<IntGauge, prometheus::Error> {
+    #[cfg(target_os = "linux")]
+    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    gauge(registry, "sns_tasks", "Tasks of the runtime that have not ended.")
+}
 
 fn credential_expiry(registry: &Registry) -> Result<GaugeVec, prometheus::Error> {
     let name = "sns_credential_expiry_timestamp_seconds";
