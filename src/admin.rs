@@ -19,14 +19,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time;
 
-use crate::ingress::Doors;
+use crate::ingress::{Doors, NotReady};
 use crate::relay::Relay;
 
 /// Connections at once: a scraper, a probe, a person.
 const CONNECTIONS_MAX: usize = 64;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the admin port tells about.
@@ -76,12 +75,12 @@ impl Admin {
                 Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n"),
             },
             "/livez" => plain(StatusCode::OK, "ok\n"),
-            "/readyz" if self.doors.is_draining() => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-            }
-            "/readyz" => match time::timeout(STORE_TIMEOUT, self.relay.store.ping()).await {
-                Ok(Ok(())) => plain(StatusCode::OK, "ok\n"),
-                _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the identity store does not answer\n"),
+            "/readyz" => match self.doors.readiness().await {
+                Ok(()) => plain(StatusCode::OK, "ok\n"),
+                Err(NotReady::Draining) => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+                Err(NotReady::StoreAway) => {
+                    plain(StatusCode::SERVICE_UNAVAILABLE, "the identity store does not answer\n")
+                }
             },
             _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /livez and /readyz\n"),
         }

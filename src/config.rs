@@ -114,6 +114,12 @@ pub struct Server {
     pub in_flight_max: usize,
     /// Targets of one notification.
     pub targets_max: usize,
+    /// Calls of gRPC `Stream` that one sender has open.
+    pub grpc_streams_per_sender_max: usize,
+    /// Messages of one such call that are in work or not yet acknowledged.
+    pub grpc_stream_messages_max: usize,
+    /// Such a call is ended after this, so that balancers spread the load anew.
+    pub grpc_stream_age_max: Duration,
     /// How long the drain waits for requests in work.
     pub drain_timeout: Duration,
 }

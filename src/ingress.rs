@@ -7,16 +7,15 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::config;
 use crate::metrics::Door;
@@ -27,11 +26,17 @@ pub mod answer;
 
 pub mod body;
 
+pub mod grpc;
+
 pub mod http_door;
 
 pub mod json;
 
+mod notice;
+
 pub mod openapi;
+
+mod pairing;
 
 pub mod webpush;
 
@@ -39,12 +44,26 @@ pub mod wire;
 
 use answer::Answer;
 
-/// Both doors over HTTP.
+/// Both doors, over HTTP and gRPC.
 pub struct Doors {
     relay: Arc<Relay>,
     limits: config::Server,
     in_flight: Semaphore,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
+    streams: grpc::Streams,
+    reflection: grpc::Reflection,
+}
+
+/// The body of an answer: all at once over HTTP, message by message over gRPC.
+pub type Body = Either<Full<Bytes>, tonic::body::Body>;
+
+/// Why the relay should get no traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    /// It is stopping.
+    Draining,
+    /// The identity store does not answer.
+    StoreAway,
 }
 
 /// One request on its way through a door.
@@ -60,27 +79,52 @@ const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("request-timeout-
 /// A sender that meets our own limit comes back after this.
 const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
 
+/// The store is asked whether it is there, and no longer than this.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
 // === impl Doors ===
 
 impl Doors {
     /// Opens the doors of a relay.
     pub fn new(relay: Arc<Relay>, limits: config::Server) -> Self {
         let in_flight = Semaphore::new(limits.in_flight_max.min(Semaphore::MAX_PERMITS));
-        Self { relay, limits, in_flight, draining: AtomicBool::new(false) }
+        Self {
+            relay,
+            limits,
+            in_flight,
+            draining: watch::Sender::new(false),
+            streams: grpc::Streams::default(),
+            reflection: grpc::Reflection::new(),
+        }
+    }
+
+    /// Tells whether the relay should get traffic.
+    /// Errors: [`NotReady`].
+    pub async fn readiness(&self) -> Result<(), NotReady> {
+        if self.is_draining() {
+            return Err(NotReady::Draining);
+        }
+        match timeout(STORE_TIMEOUT, self.relay.store.ping()).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(NotReady::StoreAway),
+        }
     }
 
     /// Turns new requests away from now on; those in work go on.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Tells whether the doors are closing.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
     }
 
     /// Answers one request.
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        if grpc::is_call(request.headers()) {
+            return grpc::answer(self, request).await.map(Either::Right);
+        }
         let (head, body) = request.into_parts();
         let visit = Visit { doors: self, headers: &head.headers, body };
         let routed = caught(self.route(&head.method, head.uri.path(), visit)).await;
@@ -90,7 +134,7 @@ impl Doors {
             (door_of(head.uri.path()), Answer::problem(&fault))
         });
         self.relay.metrics.answered(door, answer.code());
-        answer.into_response()
+        answer.into_response().map(Either::Left)
     }
 
     /// Gives the time by which an answer must be out: our own limit, or the sender's if sooner.

@@ -13,6 +13,7 @@ use prometheus::{
     Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tokio::runtime::Handle;
 
 use crate::outcome::{Code, Outcome};
 use crate::provider::RenewalMetrics;
@@ -43,6 +44,16 @@ pub enum Door {
     App,
     /// `GET /openapi.json`.
     OpenApi,
+    /// gRPC `Enrol`.
+    GrpcEnrol,
+    /// gRPC `Pair`.
+    GrpcPair,
+    /// gRPC `Push`.
+    GrpcPush,
+    /// gRPC `Notify`.
+    GrpcNotify,
+    /// One message of a gRPC `Stream`, or the stream itself where it is refused.
+    GrpcStream,
     /// Whatever else is asked for.
     Other,
 }
@@ -70,6 +81,7 @@ pub struct Metrics {
     pub requests_in_flight: IntGauge,
     /// Requests whose handling panicked.
     pub panics: IntCounter,
+    tasks: IntGauge,
 }
 
 /// One counter for each code, made when the code is first seen.
@@ -125,11 +137,7 @@ impl Metrics {
             push_service_part: PushService::ALL
                 .map(|service| push_service_part.with_label_values(&[service.label()])),
             pools: pools(&registry)?.map(Arc::new),
-            holds: breakers(
-                &registry,
-                ("sns_credential_holds", "Credentials held because the push service refuses them."),
-                ("sns_credential_hold_events_total", "What became of holds and messages held."),
-            )?,
+            holds: holds(&registry)?,
             token_renewals: counters(
                 &registry,
                 "sns_token_renewals_total",
@@ -152,6 +160,7 @@ impl Metrics {
             )?,
             requests_in_flight: gauge(&registry, "sns_requests_in_flight", "Requests in work.")?,
             panics: counter(&registry, "sns_panics_total", "Requests whose handling panicked.")?,
+            tasks: gauge(&registry, "sns_tasks", "Tasks of the runtime that have not ended.")?,
             registry,
         })
     }
@@ -226,6 +235,10 @@ impl Metrics {
     /// Writes the text exposition format, version 0.0.4.
     /// Errors: what prometheus says when a metric cannot be written.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        if let Ok(runtime) = Handle::try_current() {
+            let tasks = runtime.metrics().num_alive_tasks();
+            self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -257,7 +270,7 @@ impl Outcomes {
 
 impl Door {
     /// Every door.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Push,
         Self::Notifications,
         Self::Pairings,
@@ -266,6 +279,11 @@ impl Door {
         Self::KeyRotation,
         Self::App,
         Self::OpenApi,
+        Self::GrpcEnrol,
+        Self::GrpcPair,
+        Self::GrpcPush,
+        Self::GrpcNotify,
+        Self::GrpcStream,
         Self::Other,
     ];
 
@@ -279,6 +297,11 @@ impl Door {
             Self::KeyRotation => "key_rotation",
             Self::App => "app",
             Self::OpenApi => "openapi",
+            Self::GrpcEnrol => "grpc_enrol",
+            Self::GrpcPair => "grpc_pair",
+            Self::GrpcPush => "grpc_push",
+            Self::GrpcNotify => "grpc_notify",
+            Self::GrpcStream => "grpc_stream",
             Self::Other => "other",
         }
     }
@@ -292,6 +315,14 @@ fn credential_expiry(registry: &Registry) -> Result<GaugeVec, prometheus::Error>
     let vec = GaugeVec::new(Opts::new(name, help), &["app", "credential"])?;
     registry.register(Box::new(vec.clone()))?;
     Ok(vec)
+}
+
+fn holds(registry: &Registry) -> Result<[Arc<BreakerMetrics>; 3], prometheus::Error> {
+    breakers(
+        registry,
+        ("sns_credential_holds", "Credentials held because the push service refuses them."),
+        ("sns_credential_hold_events_total", "What became of holds and messages held."),
+    )
 }
 
 fn held(registry: &Registry) -> Result<[IntCounter; 3], prometheus::Error> {

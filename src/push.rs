@@ -350,8 +350,13 @@ impl SenderKey {
     /// Parses a public key: base64url of an uncompressed P-256 point that lies on the curve.
     /// Gives nothing for anything else; the caller knows which header or member it was.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = BASE64URL.decode(text).ok()?;
-        let point: [u8; Self::LENGTH_BYTES] = bytes.try_into().ok()?;
+        Self::from_point(&BASE64URL.decode(text).ok()?)
+    }
+
+    /// Parses a public key: an uncompressed P-256 point that lies on the curve.
+    /// Gives nothing for anything else.
+    pub fn from_point(point: &[u8]) -> Option<Self> {
+        let point: [u8; Self::LENGTH_BYTES] = point.try_into().ok()?;
         let parsed = aws_lc_rs::signature::ParsedPublicKey::new(
             &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED,
             point,

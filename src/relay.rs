@@ -270,8 +270,7 @@ impl Relay {
         if now >= deadline {
             return Err(TOO_LATE);
         }
-        let permit = self.quota.enter(class)?;
-        let budget = self.quota.charge_sender(class, sender.thumbprint().as_bytes())?;
+        let (permit, budget) = self.quota.enter(class, sender.thumbprint().as_bytes())?;
         Ok((permit, Some(budget)))
     }
 
@@ -401,7 +400,8 @@ impl Lane {
 // === impl Settled ===
 
 impl Settled {
-    const fn new(outcome: Outcome) -> Self {
+    /// An outcome of a message that came no further.
+    pub const fn new(outcome: Outcome) -> Self {
         Self { outcome, renewed_handle: None, ttl_s: None, budget: None }
     }
 }

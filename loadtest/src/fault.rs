@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::task::AbortHandle;
 
 use crate::device::DeviceKind;
-use crate::sim::script::{Answer, GoAway, Manner, Step};
+use crate::sim::script::{Answer, GoAway, Latency, Manner, Step};
 use crate::sim::server::{Controls, Welcome};
 
 mod expected;
@@ -49,8 +49,10 @@ pub enum Fault {
     BlackHole,
     /// The TLS handshake fails.
     TlsFails,
-    /// The server speaks none of our protocols.
+    /// The server refuses all of our protocols.
     WrongAlpn,
+    /// The server knows nothing of ALPN, and speaks HTTP/1.1.
+    NoAlpn,
     /// The server's certificate is over.
     CertificateExpired,
     /// The host's name does not resolve; it is the relay's configuration that says so.
@@ -69,6 +71,8 @@ pub enum Fault {
     Unavailable,
     /// 429.
     Throttled,
+    /// Every credential of ours is refused, as one that was revoked is.
+    CredentialRefused,
     /// The service's clock is a day and an hour ahead: every token of ours is over.
     ClockAhead,
     /// The service's clock is a day and an hour behind: every token of ours is from the future.
@@ -89,8 +93,13 @@ pub enum Moment {
 /// A fault that has begun; dropping it leaves it in place, `end` takes it away.
 #[must_use]
 pub struct Ongoing {
+    fault: Fault,
     controls: Controls,
     storm: Option<AbortHandle>,
+    /// The numbers of the connections that were live when it began.
+    met: Vec<u64>,
+    stream_limit: u32,
+    clock_ahead_s: i64,
 }
 
 /// A mebibyte.
@@ -98,13 +107,18 @@ const HUGE_BYTES: usize = 1024 * 1024;
 const STORM_EVERY: Duration = Duration::from_millis(50);
 const BYTE_EVERY: Duration = Duration::from_millis(100);
 const SKEW_S: i64 = 25 * 3600;
-const SLOW_MORE: Duration = Duration::from_millis(200);
+/// One in a hundred takes more than half a second, one in fifty thousand more than a second.
+const SLOW: Latency =
+    Latency::LogNormal { median: Duration::from_millis(200), p99: Duration::from_millis(500) };
+/// The stream limit that comes back where nobody had set one.
+const STREAM_LIMIT: u32 = 100;
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 // === impl Fault ===
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 24] = [
+    pub const ALL: [Fault; 26] = [
         Fault::Stall,
         Fault::Slow,
         Fault::StreamsRefused,
@@ -118,6 +132,7 @@ impl Fault {
         Fault::BlackHole,
         Fault::TlsFails,
         Fault::WrongAlpn,
+        Fault::NoAlpn,
         Fault::CertificateExpired,
         Fault::NameUnresolved,
         Fault::GatewayPage,
@@ -127,6 +142,7 @@ impl Fault {
         Fault::HalfAnswerThenSilence,
         Fault::Unavailable,
         Fault::Throttled,
+        Fault::CredentialRefused,
         Fault::ClockAhead,
         Fault::ClockBehind,
     ];
@@ -146,7 +162,8 @@ impl Fault {
             Fault::Down => "down: connections are closed at once",
             Fault::BlackHole => "a black hole: no TLS handshake",
             Fault::TlsFails => "the TLS handshake fails",
-            Fault::WrongAlpn => "no protocol in common (ALPN)",
+            Fault::WrongAlpn => "no protocol in common: an ALPN alert",
+            Fault::NoAlpn => "no ALPN: HTTP/1.1 alone",
             Fault::CertificateExpired => "the certificate has expired",
             Fault::NameUnresolved => "the name does not resolve",
             Fault::GatewayPage => "502 with a page that is not JSON",
@@ -156,6 +173,7 @@ impl Fault {
             Fault::HalfAnswerThenSilence => "half an answer, then silence",
             Fault::Unavailable => "503",
             Fault::Throttled => "429",
+            Fault::CredentialRefused => "every credential is refused",
             Fault::ClockAhead => "its clock is 25 hours ahead",
             Fault::ClockBehind => "its clock is 25 hours behind",
         }
@@ -176,23 +194,33 @@ impl Fault {
     /// Must be called within a tokio runtime, which carries a storm.
     pub fn begin(self, controls: &Controls, processed: bool) -> Ongoing {
         let connections = &controls.connections;
+        let live = connections.stats().into_iter().filter(|connection| connection.live);
+        let mut ongoing = Ongoing {
+            fault: self,
+            controls: controls.clone(),
+            storm: None,
+            met: live.map(|connection| connection.number).collect(),
+            stream_limit: connections.stream_limit().unwrap_or(STREAM_LIMIT),
+            clock_ahead_s: controls.clock_ahead_s(),
+        };
         if let Some(step) = self.step(processed) {
             controls.script.standing(step);
         }
         match self {
-            Fault::Slow => controls.script.answer_delay(SLOW_MORE),
+            Fault::Slow => controls.script.answer_delay(SLOW),
             Fault::ConnectionsDropped => connections.drop_all(),
             Fault::ConnectionsFrozen => connections.freeze_all(),
             Fault::OneStream => connections.set_stream_limit(1),
-            Fault::ClockAhead => controls.set_clock_ahead_s(SKEW_S),
-            Fault::ClockBehind => controls.set_clock_ahead_s(-SKEW_S),
+            Fault::CredentialRefused => controls.refuse_credentials(true),
+            Fault::ClockAhead => controls.set_clock_ahead_s(ongoing.clock_ahead_s + SKEW_S),
+            Fault::ClockBehind => controls.set_clock_ahead_s(ongoing.clock_ahead_s - SKEW_S),
             _ => {}
         }
         if let Some(welcome) = self.welcome() {
             connections.welcome(welcome);
             connections.drop_all();
         }
-        let storm = self.go_away().map(|go_away| {
+        if let Some(go_away) = self.go_away() {
             let connections = connections.clone();
             let storm = async move {
                 loop {
@@ -200,9 +228,19 @@ impl Fault {
                     tokio::time::sleep(STORM_EVERY).await;
                 }
             };
-            tokio::spawn(storm).abort_handle()
-        });
-        Ongoing { controls: controls.clone(), storm }
+            ongoing.storm = Some(tokio::spawn(storm).abort_handle());
+        }
+        ongoing
+    }
+
+    /// Whether it takes away the connections that are live when it begins.
+    fn breaks_connections(self) -> bool {
+        self == Fault::ConnectionsDropped || self.keeps_connections_away()
+    }
+
+    /// Whether it meets those who connect anew.
+    pub fn keeps_connections_away(self) -> bool {
+        self.welcome().is_some()
     }
 
     /// What becomes of single requests.
@@ -250,6 +288,7 @@ impl Fault {
             Fault::BlackHole => Welcome::Silence,
             Fault::TlsFails => Welcome::TlsAlert,
             Fault::WrongAlpn => Welcome::WrongAlpn,
+            Fault::NoAlpn => Welcome::NoAlpn,
             Fault::CertificateExpired => Welcome::ExpiredCertificate,
             _ => return None,
         })
@@ -285,22 +324,38 @@ impl Moment {
 // === impl Ongoing ===
 
 impl Ongoing {
-    /// Takes the fault away: the push service is as it was at first, its latency included.
+    /// Waits until each connection that was live when it began is closed, or has its GOAWAY; at
+    /// once where the fault is another.
+    pub async fn felt(&self) {
+        let breaks = self.fault.breaks_connections();
+        while (breaks || self.storm.is_some()) && self.spares_one() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn spares_one(&self) -> bool {
+        let connections = self.controls.connections.stats();
+        let mut met = connections.iter().filter(|known| self.met.contains(&known.number));
+        met.any(|known| known.live && !(self.storm.is_some() && known.going_away))
+    }
+
+    /// Takes the fault away. What it did not touch stays, such as the service's latency.
     pub fn end(self) {
-        if let Some(storm) = self.storm {
+        let Ongoing { fault, controls, storm, stream_limit, clock_ahead_s, .. } = self;
+        if let Some(storm) = storm {
             storm.abort();
         }
-        self.controls.script.reset();
-        self.controls.set_clock_ahead_s(0);
-        let connections = &self.controls.connections;
-        connections.welcome(Welcome::Open);
-        connections.thaw_all();
-        connections.set_stream_limit(STREAM_LIMIT);
+        controls.script.relent();
+        match fault {
+            Fault::ConnectionsFrozen => controls.connections.thaw_all(),
+            Fault::OneStream => controls.connections.set_stream_limit(stream_limit),
+            Fault::CredentialRefused => controls.refuse_credentials(false),
+            Fault::ClockAhead | Fault::ClockBehind => controls.set_clock_ahead_s(clock_ahead_s),
+            fault if fault.keeps_connections_away() => controls.connections.welcome(Welcome::Open),
+            _ => {}
+        }
     }
 }
-
-/// The stream limit that a service has when nothing is wrong with it.
-const STREAM_LIMIT: u32 = 100;
 
 /// Gives a push service's name, as the tables show it.
 pub const fn service_name(kind: DeviceKind) -> &'static str {

@@ -1,6 +1,7 @@
 //! `sns-loadtest`: drives the real relay against simulated push services and says what it costs.
 //!
-//! Exit codes: 0 when every message was accepted, 1 otherwise, 64 for bad usage.
+//! Exit codes: 0 when every message was accepted (`push`) or every bound held (all others), 1
+//! otherwise, 64 for bad usage.
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
@@ -9,10 +10,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum, value_parser};
 use sns_loadtest::device::DeviceKind;
-use sns_loadtest::measure::MeasureError;
+use sns_loadtest::fault::Fault;
 use sns_loadtest::measure::crowd::Protocol;
 use sns_loadtest::measure::pace::Pace;
 use sns_loadtest::measure::push::Plan;
+use sns_loadtest::measure::report::Judged;
+use sns_loadtest::measure::{MeasureError, beside, faults, outage, overload, soak};
 
 /// Measures the relay on this machine, with the push services simulated on loopback.
 #[derive(Parser)]
@@ -20,6 +23,14 @@ use sns_loadtest::measure::push::Plan;
 enum Command {
     /// Messages through the application door, open loop.
     Push(PushArgs),
+    /// What each fault at one push service costs its own messages and those to the others.
+    Faults(FaultsArgs),
+    /// Many times the capacity for a while, and then as before.
+    Overload(overload::Plan),
+    /// A push service that is away for a while under load, and comes back.
+    Outage(outage::Plan),
+    /// A load for a long time, with faults at random.
+    Soak(soak::Plan),
 }
 
 #[derive(clap::Args)]
@@ -62,6 +73,31 @@ struct PushArgs {
     json: bool,
 }
 
+#[derive(clap::Args)]
+struct FaultsArgs {
+    /// The relay's program; sns-relay beside this one unless told otherwise.
+    #[arg(long)]
+    relay: Option<PathBuf>,
+    /// One fault alone, such as Stall or GoAwayStorm; all of them unless told otherwise.
+    #[arg(long, value_parser = faults::named)]
+    only: Option<Fault>,
+    /// Messages in a second to each push service.
+    #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..=10_000))]
+    rate_per_s: u32,
+    /// Seconds of one window.
+    #[arg(long, default_value_t = 2, value_parser = value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Rounds of each fault; in every second one the messages are processed first.
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// A document to put the table into as well, such as docs/reliability.md.
+    #[arg(long)]
+    write: Option<PathBuf>,
+}
+
 /// The push services.
 #[derive(Clone, Copy, ValueEnum)]
 enum Service {
@@ -73,14 +109,21 @@ enum Service {
 const EXIT_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let Command::Push(args) = match Command::try_parse() {
+    let command = match Command::try_parse() {
         Ok(command) => command,
         Err(error) => {
             let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
             return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
         }
     };
-    match push(&args) {
+    let done = match &command {
+        Command::Push(args) => push(args),
+        Command::Faults(args) => measure_faults(args),
+        Command::Overload(plan) => judge(plan.json, plan.carry_out()),
+        Command::Outage(plan) => judge(plan.json, plan.carry_out()),
+        Command::Soak(plan) => judge(plan.json, plan.carry_out()),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => report(&error).map_or(ExitCode::FAILURE, |()| ExitCode::FAILURE),
@@ -88,7 +131,7 @@ fn main() -> ExitCode {
 }
 
 fn push(args: &PushArgs) -> Result<bool, MeasureError> {
-    let beside = std::env::current_exe()?.with_file_name("sns-relay");
+    let beside = beside()?;
     let relay = (!args.direct).then(|| args.relay.clone().unwrap_or(beside));
     let plan = Plan {
         relay,
@@ -110,6 +153,36 @@ fn push(args: &PushArgs) -> Result<bool, MeasureError> {
     let mut out = io::stdout();
     if args.json { report.write_json(&mut out) } else { report.write_table(&mut out) }?;
     Ok(report.all_accepted())
+}
+
+fn measure_faults(args: &FaultsArgs) -> Result<bool, MeasureError> {
+    let faults = match args.only {
+        Some(fault) => vec![fault],
+        None => Fault::ALL.into_iter().filter(|fault| fault.can_begin()).collect(),
+    };
+    let plan = faults::Plan {
+        relay: args.relay.clone().map_or_else(beside, Ok)?,
+        faults,
+        pace: Pace { rate_per_s: args.rate_per_s, seconds: args.seconds },
+        rounds: args.rounds,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(plan.carry_out())?;
+    let mut out = io::stdout();
+    if args.json { report.write_json(&mut out) } else { report.write_table(&mut out) }?;
+    if let Some(file) = &args.write {
+        report.write_into(file)?;
+    }
+    Ok(report.holds())
+}
+
+fn judge(
+    json: bool,
+    measurement: impl Future<Output = Result<impl Judged, MeasureError>>,
+) -> Result<bool, MeasureError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(measurement)?;
+    Ok(report.write(json, &mut io::stdout())?)
 }
 
 fn report(error: &MeasureError) -> io::Result<()> {

@@ -26,6 +26,18 @@ pub mod child;
 
 pub mod push;
 
+pub mod faults;
+
+mod stencil;
+
+mod mix;
+
+pub mod overload;
+
+pub mod outage;
+
+pub mod soak;
+
 pub mod report;
 
 /// Why nothing could be measured.
@@ -79,7 +91,16 @@ pub enum MeasureError {
     /// JSON.
     #[error("the report cannot be written")]
     Json(#[from] serde_json::Error),
+    /// The document has no place for the table.
+    #[error("{} has no place for the table: {}", .0.display(), faults::report::PLACE.trim_end())]
+    NoPlace(PathBuf),
     /// An answer that lacks a part.
     #[error("the relay did not give {0}")]
     Missing(&'static str),
+}
+
+/// Gives the relay's program where both were built: beside this one.
+/// Errors: this program's own place is not known.
+pub fn beside() -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("sns-relay"))
 }

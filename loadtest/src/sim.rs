@@ -56,6 +56,10 @@ impl Clock {
             + self.ahead_s.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn ahead_s(&self) -> i64 {
+        self.ahead_s.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_ahead_s(&self, ahead_s: i64) {
         self.ahead_s.store(ahead_s, Ordering::Relaxed);
     }

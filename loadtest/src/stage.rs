@@ -94,7 +94,7 @@ impl Stage {
 
     /// Gives every sender and device room for a load: their rates are not what is measured.
     pub fn make_room(&mut self) {
-        for rate in ["sender.ordinary", "device.ordinary", "device.alarm"] {
+        for rate in ["sender.ordinary", "sender.alarm", "device.ordinary", "device.alarm"] {
             self.set_key(&format!("limits.{rate}_per_minute"), 10_000_000);
             self.set_key(&format!("limits.{rate}_burst"), 1_000_000);
         }

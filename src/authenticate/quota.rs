@@ -80,26 +80,23 @@ impl Quota {
         }
     }
 
-    /// Lets a message into the relay.
-    /// Errors: `overloaded` when its class has no room left, or everybody together sends too fast.
-    pub fn enter(&self, class: Class) -> Result<Permit<'_>, Outcome> {
+    /// Lets a sender's message into the relay and charges for it.
+    /// Errors: `overloaded` when its class has no room left, or everybody together sends too fast;
+    /// `sender_rate_exceeded`.
+    pub fn enter(&self, class: Class, sender: &[u8; 32]) -> Result<(Permit<'_>, Budget), Outcome> {
         let permit = Permit { quota: self };
         let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if in_flight >= class.share_of(self.in_flight_max) {
             return Err(not_now(Code::Overloaded, CROWDED_WAIT));
         }
+        // The sender first: what it sends beyond its own rate costs the others nothing.
+        let charged = self.charge(&self.sender, class, sender);
+        let budget = charged.map_err(|wait| not_now(Code::SenderRateExceeded, wait))?;
         let (rate, arrival) = self.everybody.of(class);
         match rate.decide(arrival, self.now_ns()) {
-            Ok(_) => Ok(permit),
+            Ok(_) => Ok((permit, budget)),
             Err(wait) => Err(not_now(Code::Overloaded, wait)),
         }
-    }
-
-    /// Charges a sender for a message.
-    /// Errors: `sender_rate_exceeded`.
-    pub fn charge_sender(&self, class: Class, sender: &[u8; 32]) -> Result<Budget, Outcome> {
-        let charged = self.charge(&self.sender, class, sender);
-        charged.map_err(|wait| not_now(Code::SenderRateExceeded, wait))
     }
 
     /// Charges a device for a message.
@@ -207,6 +204,13 @@ mod tests {
         }
     }
 
+    /// A sender that has not sent yet.
+    fn stranger() -> [u8; 32] {
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        key
+    }
+
     #[test]
     fn a_burst_passes_and_then_the_sustained_rate() {
         let rate = Rate::new(per_minute(60, 3));
@@ -239,18 +243,18 @@ mod tests {
     async fn ordinary_messages_cannot_use_up_the_alarms_of_a_sender() {
         let quota = Quota::new(&limits());
         let sender = [1; 32];
-        let charge = |class| quota.charge_sender(class, &sender).is_ok();
+        let charge = |class| quota.enter(class, &sender).is_ok();
         assert_eq!([0; 4].map(|_| charge(Class::Ordinary)), [true, true, true, false]);
         assert!(!charge(Class::Low));
         assert_eq!([0; 3].map(|_| charge(Class::Alarm)), [true, true, false]);
-        assert!(quota.charge_sender(Class::Ordinary, &[2; 32]).is_ok(), "others are not touched");
+        assert!(quota.enter(Class::Ordinary, &[2; 32]).is_ok(), "others are not touched");
     }
 
     #[tokio::test]
     async fn the_lowest_class_is_turned_away_first_and_room_comes_back() {
         let quota = Quota::new(&limits());
         let fill = |class, permits: &mut Vec<_>| {
-            while let Ok(permit) = quota.enter(class) {
+            while let Ok((permit, _)) = quota.enter(class, &stranger()) {
                 permits.push(permit);
             }
         };
@@ -262,14 +266,26 @@ mod tests {
         fill(Class::Alarm, &mut permits);
         assert_eq!(permits.len(), 20);
         permits.clear();
-        assert!(quota.enter(Class::Low).is_ok());
+        assert!(quota.enter(Class::Low, &stranger()).is_ok());
+    }
+
+    /// One sender sends a hundred, of which its own rate lets three through; then the others come.
+    #[tokio::test]
+    async fn what_a_sender_sends_beyond_its_rate_costs_the_others_nothing() {
+        let everybody = RatePair { ordinary: per_minute(60, 5), alarm: per_minute(60, 5) };
+        let quota = Quota::new(&Limits { everybody, ..limits() });
+        let passed = (0..100).filter(|_| quota.enter(Class::Ordinary, &[1; 32]).is_ok()).count();
+        assert_eq!(passed, 3);
+        assert!(quota.enter(Class::Ordinary, &[2; 32]).is_ok());
+        assert!(quota.enter(Class::Ordinary, &[2; 32]).is_ok());
+        assert!(quota.enter(Class::Ordinary, &[2; 32]).is_err(), "five is what all may send");
     }
 
     #[tokio::test]
     async fn the_memory_of_senders_is_bounded() {
         let quota = Quota::new(&limits());
         for sender in 0..100 {
-            let _ = quota.charge_sender(Class::Ordinary, &[sender; 32]);
+            let _ = quota.enter(Class::Ordinary, &[sender; 32]);
         }
         quota.sender.ordinary.1.run_pending_tasks();
         assert!(quota.sender.ordinary.1.entry_count() <= 2);

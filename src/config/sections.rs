@@ -34,6 +34,9 @@ pub(super) fn server(r: &mut Reader) -> Option<Server> {
     let request_timeout = r.milliseconds("server.request_timeout_ms", 100..=600_000);
     let in_flight_max = r.integer("server.in_flight_max", 1..=1_000_000);
     let targets_max = r.integer("server.targets_max", 1..=1000);
+    let grpc_streams_per_sender_max = r.integer("server.grpc_streams_per_sender_max", 1..=10_000);
+    let grpc_stream_messages_max = r.integer("server.grpc_stream_messages_max", 1..=10_000);
+    let grpc_stream_age_max = r.seconds("server.grpc_stream_age_s_max", 1..=604_800);
     let drain_timeout = r.milliseconds("server.drain_timeout_ms", 1..=600_000);
     let tls = server_tls(r);
     Some(Server {
@@ -51,6 +54,9 @@ pub(super) fn server(r: &mut Reader) -> Option<Server> {
         request_timeout: request_timeout?,
         in_flight_max: in_flight_max?,
         targets_max: targets_max?,
+        grpc_streams_per_sender_max: grpc_streams_per_sender_max?,
+        grpc_stream_messages_max: grpc_stream_messages_max?,
+        grpc_stream_age_max: grpc_stream_age_max?,
         drain_timeout: drain_timeout?,
     })
 }

@@ -8,19 +8,18 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::answer::{self, Answer};
+use super::notice::{self, Addressed, Notice};
+use super::pairing::Pairing;
 use super::wire::{
-    AppAnswer, EnrolAnswer, EnrolRequest, KeyRequest, Level, NasRecord, NotifyAnswer,
-    NotifyRequest, PairAnswer, PairRequest, PlainContent, Problem, ServiceAnswer, TargetResult,
+    AppAnswer, EnrolAnswer, EnrolRequest, KeyRequest, NasRecord, NotifyAnswer, NotifyRequest,
+    PairAnswer, PairRequest, PlainContent, Problem, ServiceAnswer, TargetResult,
 };
 use super::{Visit, wire};
 use crate::clock;
 use crate::enrol::Application;
 use crate::outcome::{Code, Outcome, Refusal};
-use crate::push::{
-    Address, AppName, BASE64URL, Class, Content, Environment, MessageId, Plain, Push, PushService,
-    Sealed, SenderKey, Topic, Ttl, Urgency,
-};
-use crate::relay::{Settled, Target};
+use crate::push::{Address, AppName, BASE64URL, Environment, Plain, PushService, SenderKey};
+use crate::relay::Settled;
 use crate::reply;
 use crate::store::NasIdentity;
 
@@ -145,7 +144,7 @@ pub(super) async fn notify(visit: Visit<'_>) -> Result<Answer, Outcome> {
     let timeout = visit.timeout()?;
     let doors = visit.doors;
     let request: NotifyRequest = visit.json().await?;
-    let targets = targets(request, doors.limits.targets_max)?;
+    let targets = notice(request).targets(doors.limits.targets_max)?;
     let deadline = doors.deadline(timeout);
     let results = doors.relay.notify(authorization.as_deref(), targets, deadline).await?;
     let budget = results.iter().rev().find_map(|settled| settled.budget);
@@ -154,65 +153,34 @@ pub(super) async fn notify(visit: Visit<'_>) -> Result<Answer, Outcome> {
 }
 
 fn address(request: &PairRequest) -> Result<Address, Refusal> {
-    let missing = |member| Refusal::of_field(Code::MemberMissing, member);
-    let refuse_other = |given: bool, member| match given {
-        true => Err(Refusal::of_field(Code::MemberInvalid, member)),
-        false => Ok(()),
-    };
     let service = PushService::parse(&request.service)?;
-    refuse_other(service != PushService::Apns && request.environment.is_some(), "environment")?;
-    if service == PushService::WebPush {
-        refuse_other(request.token.is_some(), "token")?;
-        let subscription = request.subscription.as_ref().ok_or_else(|| missing("subscription"))?;
-        return Address::parse_webpush(&subscription.endpoint);
+    Pairing {
+        service,
+        token: request.token.as_deref(),
+        endpoint: request.subscription.as_ref().map(|subscription| &*subscription.endpoint),
+        environment: request.environment.as_deref().map(Environment::parse).transpose()?,
     }
-    refuse_other(request.subscription.is_some(), "subscription")?;
-    let token = request.token.as_deref().ok_or_else(|| missing("token"))?;
-    if service == PushService::Fcm {
-        return Address::parse_fcm(token);
-    }
-    let environment = request.environment.as_deref().map(Environment::parse).transpose()?;
-    Address::parse_apns(token, environment.unwrap_or(Environment::Production))
+    .address()
 }
 
 fn sender_key(text: &str, member: &'static str) -> Result<SenderKey, Refusal> {
     SenderKey::parse(text).ok_or_else(|| Refusal::of_field(Code::MemberInvalid, member))
 }
 
-/// A fault in one target is that target's result; a fault outside them refuses the request.
-fn targets(request: NotifyRequest, targets_max: usize) -> Result<Vec<Target>, Refusal> {
-    if request.targets.is_empty() || request.targets.len() > targets_max {
-        return Err(Refusal::of_field(Code::MemberInvalid, "targets"));
-    }
-    let id = Some(MessageId::parse(&request.id)?);
-    let topic = request.collapse_key.as_deref().map(Topic::parse_collapse_key).transpose()?;
-    let (urgency, class) = match request.level {
-        Level::Info => (Urgency::Low, Class::Low),
-        Level::Warn => (Urgency::Normal, Class::Ordinary),
-        Level::Error => (Urgency::High, Class::Alarm),
+fn notice(request: NotifyRequest) -> Notice {
+    let target = |target: wire::Target| {
+        let invalid = |_| Refusal::of_field(Code::MemberInvalid, "sealed");
+        let sealed = target.sealed.map(|text| BASE64URL.decode(text).map(Bytes::from));
+        Addressed { handle: target.handle, sealed: sealed.transpose().map_err(invalid) }
     };
-    let ttl = Ttl::from_s(request.ttl_s);
-    let sound = request.sound.unwrap_or(true);
-    let plain = request.content.map(plain);
-    let target = |(index, target): (usize, wire::Target)| {
-        let push = content(target.sealed.as_deref(), plain.as_ref())
-            .map(|content| Push { id, ttl, urgency, class, topic: topic.clone(), sound, content })
-            .map_err(|refusal| refusal.within(&format!("targets[{index}]")));
-        Target { handle: target.handle, push }
-    };
-    Ok(request.targets.into_iter().enumerate().map(target).collect())
-}
-
-fn content(sealed: Option<&str>, plain: Option<&Plain>) -> Result<Content, Refusal> {
-    let refuse = |code| Refusal::of_field(code, "sealed");
-    match (sealed, plain) {
-        (Some(text), _) => {
-            let body = BASE64URL.decode(text).map_err(|_| refuse(Code::MemberInvalid))?;
-            let sealed = Sealed::parse(Bytes::from(body)).map_err(|r| refuse(r.code))?;
-            Ok(Content::Sealed(sealed))
-        }
-        (None, Some(plain)) => Ok(Content::Plain(plain.clone())),
-        (None, None) => Err(refuse(Code::SealedMissing)),
+    Notice {
+        id: request.id,
+        level: request.level,
+        ttl_s: request.ttl_s,
+        collapse_key: request.collapse_key,
+        sound: request.sound.unwrap_or(true),
+        plain: request.content.map(plain),
+        targets: request.targets.into_iter().map(target).collect(),
     }
 }
 
@@ -233,15 +201,7 @@ fn record(identity: NasIdentity) -> NasRecord {
 }
 
 fn target_result((index, settled): (usize, Settled)) -> TargetResult {
-    let outcome = match settled.outcome {
-        // The rooms behind the doors know one message, not its place in the request.
-        Outcome::Refused(refusal)
-            if matches!(refusal.field.as_deref(), Some("handle" | "sealed")) =>
-        {
-            Outcome::Refused(refusal.within(&format!("targets[{index}]")))
-        }
-        outcome => outcome,
-    };
+    let outcome = notice::at_place(index, settled.outcome);
     let row = reply::row(outcome.code());
     let accepted = matches!(outcome, Outcome::Accepted { .. });
     TargetResult {

@@ -14,6 +14,7 @@ pub(super) const fn row(code: Code) -> Row {
         Code::BodyTooLarge => refused(413, "the body is larger than the relay takes"),
         Code::BodyTimeout => refused(408, "the body did not arrive in time"),
         Code::JsonMalformed => refused(400, "the body is not one JSON object"),
+        Code::MessageMalformed => refused(400, "the message is not the one that the method takes"),
         Code::MemberUnknown => refused(400, "the member is not known"),
         Code::MemberMissing => refused(400, "the member is required"),
         Code::MemberDuplicate => refused(400, "the member may be given only once"),
@@ -80,6 +81,7 @@ pub(super) const fn row(code: Code) -> Row {
         Code::Overloaded => not_now(503, "the relay has too many requests in work"),
         Code::SenderRateExceeded => not_now(429, "this sender's rate is used up"),
         Code::DeviceRateExceeded => not_now(429, "the rate of messages to this device is used up"),
+        Code::TooManyStreams => not_now(429, "this sender has too many streams open"),
         Code::TwinUnderWay => not_now(
             503,
             "the same notification to this device is under way; its fate is not known yet",

@@ -5,11 +5,15 @@
 //! get GOAWAY (RFC 9113 §6.8).
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,7 +25,7 @@ use tokio::time::{self, Instant};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config;
-use crate::ingress::Doors;
+use crate::ingress::{Body, Doors};
 use crate::metrics::Metrics;
 
 mod stall;
@@ -170,8 +174,8 @@ impl Port {
             let visit = life.enter();
             let doors = Arc::clone(&self.doors);
             async move {
-                let _visit = visit;
-                Ok::<_, Infallible>(doors.handle(request).await)
+                let response = doors.handle(request).await;
+                Ok::<_, Infallible>(response.map(|body| Busy { body, _visit: visit }))
             }
         });
         let connection = self.protocol.serve_connection(TokioIo::new(stream), service);
@@ -215,6 +219,32 @@ struct Life {
 
 /// A request of a connection, while it is in work.
 struct InWork(Arc<Life>);
+
+/// The body of an answer; its request is in work until the body has gone out.
+struct Busy {
+    body: Body,
+    _visit: InWork,
+}
+
+impl http_body::Body for Busy {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 impl Life {
     fn new(requests_max: u64) -> Self {

@@ -64,7 +64,8 @@ async fn metric(house: &House, name: &str) -> f64 {
     line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-async fn wait_for_metric(house: &House, name: &str, value: f64) {
+/// Waits until a figure of the relay's is as expected; fails when it never is.
+pub(crate) async fn wait_for_metric(house: &House, name: &str, value: f64) {
     let wait = async {
         while metric(house, name).await != value {
             time::sleep(Duration::from_millis(10)).await;

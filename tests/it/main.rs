@@ -8,6 +8,7 @@ mod connections;
 mod faults;
 mod forge;
 mod frames;
+mod grpc;
 mod handles;
 mod hardening;
 mod house;

@@ -72,6 +72,21 @@ async fn a_deadline_that_passes_in_the_queue_sheds_unsent() {
     rig.assert_rest().await;
 }
 
+/// The answer takes 400 ms, and the wait leaves 200 of 600: sent, it would end `unknown`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_waited_too_long_to_be_answered_in_time_is_not_sent() {
+    let rig = Rig::start(one_stream(10), 1, |_, _| answer(400)).await;
+    assert!(send(&rig.pool, 0, 5_000).await.is_ok());
+    let (first, second) = tokio::join!(send(&rig.pool, 1, 5_000), async {
+        eventually("1 is on its stream", || rig.peer.seen.times(1) == 1).await;
+        send(&rig.pool, 2, 600).await
+    });
+    assert!(first.is_ok());
+    assert_eq!(second.unwrap_err(), SendError::Shed(ShedReason::Deadline));
+    assert_eq!(rig.peer.processed(), [0, 1]);
+    rig.assert_rest().await;
+}
+
 /// The slot of a cancelled stream is free only when the peer has seen the reset.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_after_sending_is_unknown_and_the_slot_comes_back_by_pong() {

@@ -6,9 +6,11 @@ use crate::device::DeviceKind;
 
 const ACCEPTED: &[&str] = &["accepted"];
 const NO_ANSWER: &[&str] = &["no_answer"];
+const BUSY: &[&str] = &["push_service_busy"];
+const UNREACHABLE: &[&str] = &["push_service_unreachable"];
 
 /// Gives the codes that a message may end with; `accepted` is one of them. Two where it is a race:
-/// whether the relay sees that a connection is gone before it writes on it, for one.
+/// whether a storm's next GOAWAY comes before a message is processed.
 pub fn expected(fault: Fault, kind: DeviceKind, moment: Moment) -> &'static [&'static str] {
     let before = moment == Moment::Before;
     let after = moment == Moment::After;
@@ -18,71 +20,66 @@ pub fn expected(fault: Fault, kind: DeviceKind, moment: Moment) -> &'static [&'s
         | Fault::StreamsReset
         | Fault::ConnectionsDropped
         | Fault::ConnectionsFrozen => NO_ANSWER,
-        Fault::StreamsRefused if before => &["push_service_busy"],
         Fault::StreamsRefused if after => NO_ANSWER,
-        Fault::StreamsRefused => &["push_service_busy", "no_answer"],
-        // It waits longer than the storm's pauses, and each GOAWAY disowns it anew.
-        Fault::GoAwayStormWithReason if moment == Moment::During => &["push_service_busy"],
-        Fault::GoAwayStormWithReason => ACCEPTED,
-        // A browser's service that does not choose HTTP/2 is spoken to in HTTP/1.1.
-        Fault::WrongAlpn if before && kind == DeviceKind::Browser => &["accepted", "no_answer"],
+        Fault::StreamsRefused => BUSY,
+        Fault::GoAwayStormWithReason if after => ACCEPTED,
+        Fault::GoAwayStormWithReason => &["accepted", "push_service_busy"],
+        // A browser's service may speak HTTP/1.1.
+        Fault::NoAlpn if before && kind == DeviceKind::Browser => ACCEPTED,
         Fault::Down
         | Fault::BlackHole
         | Fault::TlsFails
         | Fault::WrongAlpn
-        | Fault::CertificateExpired
-            if before =>
-        {
-            &["push_service_unreachable", "no_answer"]
+        | Fault::NoAlpn
+        | Fault::CertificateExpired => {
+            if before {
+                UNREACHABLE
+            } else {
+                NO_ANSWER
+            }
         }
-        Fault::Down
-        | Fault::BlackHole
-        | Fault::TlsFails
-        | Fault::WrongAlpn
-        | Fault::CertificateExpired => NO_ANSWER,
-        Fault::NameUnresolved => &["push_service_unreachable"],
+        Fault::NameUnresolved => UNREACHABLE,
         Fault::HalfAnswerThenDrop
         | Fault::HalfAnswerThenSilence
         | Fault::SlowAnswer
+        | Fault::CredentialRefused
         | Fault::ClockAhead
         | Fault::ClockBehind
             if after =>
         {
             ACCEPTED
         }
-        Fault::GatewayPage
-        | Fault::HugePage
-        | Fault::HalfAnswerThenDrop
-        | Fault::HalfAnswerThenSilence => of_service(
-            kind,
-            [&["apns_other_server_error"], &["fcm_other_server_error"], &["webpush_server_error"]],
-        ),
-        Fault::SlowAnswer => of_service(
-            kind,
-            [&["apns_other_rejection"], &["fcm_other_rejection"], &["webpush_request_rejected"]],
-        ),
-        Fault::Unavailable => of_service(
-            kind,
-            [&["apns_other_server_error"], &["fcm_other_server_error"], &["webpush_unavailable"]],
-        ),
-        Fault::Throttled => of_service(
-            kind,
-            [&["apns_other_throttle"], &["fcm_other_throttle"], &["webpush_throttled"]],
-        ),
-        Fault::ClockAhead => of_service(
-            kind,
-            [&["apns_expired_provider_token"], &["fcm_unauthenticated"], VAPID_REJECTED],
-        ),
-        // An access token of Google's own is good by Google's own clock.
-        Fault::ClockBehind => {
-            of_service(kind, [&["apns_expired_provider_token"], ACCEPTED, VAPID_REJECTED])
+        _ => of_service(kind, refusals(fault)),
+    }
+}
+
+/// Gives what is told of the push service's own answers, in the order APNs, FCM, Web Push.
+const fn refusals(fault: Fault) -> [&'static [&'static str]; 3] {
+    match fault {
+        Fault::SlowAnswer => {
+            [&["apns_other_rejection"], &["fcm_other_rejection"], &["webpush_request_rejected"]]
         }
+        Fault::Unavailable => {
+            [&["apns_other_server_error"], &["fcm_other_server_error"], &["webpush_unavailable"]]
+        }
+        Fault::Throttled => {
+            [&["apns_other_throttle"], &["fcm_other_throttle"], &["webpush_throttled"]]
+        }
+        Fault::CredentialRefused => {
+            [&["apns_invalid_provider_token"], &["fcm_unauthenticated"], VAPID_REJECTED]
+        }
+        Fault::ClockAhead => {
+            [&["apns_expired_provider_token"], &["fcm_unauthenticated"], VAPID_REJECTED]
+        }
+        // An access token of Google's own is good by Google's own clock.
+        Fault::ClockBehind => [&["apns_expired_provider_token"], ACCEPTED, VAPID_REJECTED],
+        // 502, whole or half.
+        _ => [&["apns_other_server_error"], &["fcm_other_server_error"], &["webpush_server_error"]],
     }
 }
 
 const VAPID_REJECTED: &[&str] = &["webpush_vapid_rejected"];
 
-/// In the order APNs, FCM, Web Push.
 const fn of_service(
     kind: DeviceKind,
     [apns, fcm, webpush]: [&'static [&'static str]; 3],

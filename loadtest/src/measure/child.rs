@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use sns_nas::client::RelayClient;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -20,9 +22,11 @@ use crate::stage::{APP, Stage};
 pub struct RelayChild {
     child: Child,
     url: String,
+    admin: SocketAddr,
     log_file: PathBuf,
 }
 
+const ADMIN_LIMIT: Duration = Duration::from_secs(5);
 const START_LIMIT: Duration = Duration::from_secs(20);
 const START_POLL: Duration = Duration::from_millis(20);
 const STOP_LIMIT: Duration = Duration::from_secs(40);
@@ -57,7 +61,7 @@ impl RelayChild {
             .stderr(File::create(&log_file)?)
             .kill_on_drop(true)
             .spawn()?;
-        let mut relay = RelayChild { child, url, log_file };
+        let mut relay = RelayChild { child, url, admin, log_file };
         relay.wait_until_it_answers().await?;
         Ok(relay)
     }
@@ -70,24 +74,51 @@ impl RelayChild {
     /// Gives the CPU time that it has used, user and system, in microseconds.
     /// Source: proc(5), /proc/pid/stat, fields 14 and 15; in steps of one clock tick.
     pub fn cpu_us(&self) -> Result<u64, MeasureError> {
-        let stat = self.proc("stat")?;
-        // The second field is the program's name, which may hold blanks.
-        let (_, fields) = stat.rsplit_once(')').ok_or(MeasureError::Missing("its CPU time"))?;
-        let ticks: Option<u64> = fields
-            .split_ascii_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().ok())
-            .sum();
-        let ticks = ticks.ok_or(MeasureError::Missing("its CPU time"))?;
-        Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+        cpu_us(&self.proc("stat")?)
     }
 
     /// Gives the most memory that it has had resident, in KiB.
     /// Source: proc(5), /proc/pid/status, `VmHWM`.
     pub fn memory_peak_kib(&self) -> Result<u64, MeasureError> {
+        self.memory_kib("VmHWM:")
+    }
+
+    /// Gives the memory that it has resident now, in KiB.
+    /// Source: proc(5), /proc/pid/status, `VmRSS`.
+    pub fn memory_now_kib(&self) -> Result<u64, MeasureError> {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// Gives how many file descriptors it has open.
+    /// Source: proc(5), /proc/pid/fd.
+    pub fn open_files(&self) -> Result<u64, MeasureError> {
+        Ok(fs::read_dir(self.proc_path("fd")?)?.count() as u64)
+    }
+
+    /// Gives the sum of a metric's series whose labels all hold this text; 0 where there is none.
+    /// Errors: its admin port does not answer.
+    pub async fn metric(&self, name: &str, label: &str) -> Result<u64, MeasureError> {
+        let text = timeout(ADMIN_LIMIT, self.metrics()).await;
+        let text = text.map_err(|_| MeasureError::Missing("its metrics"))??;
+        let series = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        let own = series.filter(|(labels, _)| {
+            (labels.is_empty() || labels.starts_with('{')) && labels.contains(label)
+        });
+        Ok(own.filter_map(|(_, figure)| figure.parse::<u64>().ok()).sum())
+    }
+
+    async fn metrics(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(self.admin).await?;
+        let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok(text)
+    }
+
+    fn memory_kib(&self, field: &str) -> Result<u64, MeasureError> {
         let status = self.proc("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
         kib.ok_or(MeasureError::Missing("its memory"))
     }
@@ -128,8 +159,12 @@ impl RelayChild {
     }
 
     fn proc(&self, file: &str) -> Result<String, MeasureError> {
+        Ok(fs::read_to_string(self.proc_path(file)?)?)
+    }
+
+    fn proc_path(&self, file: &str) -> Result<String, MeasureError> {
         let pid = self.child.id().ok_or_else(|| self.fault("the relay has ended".to_owned()))?;
-        Ok(fs::read_to_string(format!("/proc/{pid}/{file}"))?)
+        Ok(format!("/proc/{pid}/{file}"))
     }
 
     fn fault(&self, what: String) -> MeasureError {
@@ -143,4 +178,23 @@ impl RelayChild {
 
 fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+}
+
+/// Gives the CPU time of this process, with its senders and its push services, in microseconds.
+/// Errors: there is no /proc.
+pub fn own_cpu_us() -> Result<u64, MeasureError> {
+    cpu_us(&fs::read_to_string("/proc/self/stat")?)
+}
+
+fn cpu_us(stat: &str) -> Result<u64, MeasureError> {
+    // The second field is the program's name, which may hold blanks.
+    let (_, fields) = stat.rsplit_once(')').ok_or(MeasureError::Missing("its CPU time"))?;
+    let ticks: Option<u64> = fields
+        .split_ascii_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().ok())
+        .sum();
+    let ticks = ticks.ok_or(MeasureError::Missing("its CPU time"))?;
+    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
 }

@@ -2,8 +2,8 @@
 //!
 //! In: letters. Out: whole answers, in any order. Over HTTP/1.1 each connection carries one request
 //! at a time and the others wait; over HTTP/2 a connection carries as many as the door allows.
-//! Never retries: a connection that breaks is an error of its requests. HTTP/1.1 takes a new one in
-//! the place of one that the door closed between two requests, as any client does.
+//! Never retries: a connection that breaks is an error of its requests. A new one takes the place
+//! of one that the door has closed, as any client does.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio_rustls::TlsConnector;
 
 use super::MeasureError;
@@ -80,7 +80,7 @@ struct Way {
 
 enum Lines {
     Http1 { idle: Mutex<VecDeque<http1::SendRequest<Full<Bytes>>>>, free: Semaphore },
-    Http2 { all: Vec<http2::SendRequest<Full<Bytes>>>, next: AtomicUsize },
+    Http2 { all: Vec<AsyncMutex<http2::SendRequest<Full<Bytes>>>>, next: AtomicUsize },
 }
 
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -117,7 +117,7 @@ impl Crowd {
             Protocol::Http2 => {
                 let mut all = Vec::new();
                 for _ in 0..connections {
-                    all.push(way.open_http2().await?);
+                    all.push(AsyncMutex::new(way.open_http2().await?));
                 }
                 Lines::Http2 { all, next: AtomicUsize::new(0) }
             }
@@ -144,7 +144,14 @@ impl Crowd {
             }
             Lines::Http2 { all, next } => {
                 let turn = next.fetch_add(1, Ordering::Relaxed) % all.len().max(1);
-                let mut line = all.get(turn).ok_or(CrowdError::NoLine)?.clone();
+                let place = all.get(turn).ok_or(CrowdError::NoLine)?;
+                let mut line = {
+                    let mut line = place.lock().await;
+                    if line.is_closed() {
+                        *line = self.way.open_http2().await?;
+                    }
+                    line.clone()
+                };
                 line.ready().await?;
                 let request = letter.request(&self.origin, Version::HTTP_2);
                 read(line.send_request(request).await?).await

@@ -7,7 +7,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, HOST};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::Full;
@@ -20,6 +20,7 @@ use sns_nas::vapid::{self, Audience};
 
 use super::MeasureError;
 use crate::device::{Device, DeviceKind};
+use crate::sim::journal::MessageKey;
 use crate::sim::webpush::WebPushSim;
 use crate::stage::{APP, Stage};
 
@@ -28,7 +29,17 @@ use crate::stage::{APP, Stage};
 pub struct Letter {
     path: PathAndQuery,
     authorization: HeaderValue,
+    form: Form,
     body: Bytes,
+}
+
+/// Which door it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A sealed body for a push resource.
+    Push,
+    /// JSON for the NAS door.
+    Json,
 }
 
 /// Who signs, for which origin.
@@ -44,9 +55,23 @@ const URGENCY: HeaderName = HeaderName::from_static("urgency");
 // === impl Letter ===
 
 impl Letter {
+    pub(super) fn new(
+        path: PathAndQuery,
+        authorization: HeaderValue,
+        form: Form,
+        body: Bytes,
+    ) -> Letter {
+        Letter { path, authorization, form, body }
+    }
+
     /// Gives the length of the sealed body.
     pub fn body_bytes(&self) -> usize {
         self.body.len()
+    }
+
+    /// Gives the message's key in a push service's journal.
+    pub fn key(&self) -> MessageKey {
+        MessageKey::sealed(&self.body)
     }
 
     /// Gives the request for a connection of this version to this origin.
@@ -68,6 +93,10 @@ impl Letter {
             headers.insert(HOST, host);
         }
         headers.insert(AUTHORIZATION, self.authorization.clone());
+        if self.form == Form::Json {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            return request;
+        }
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aes128gcm"));
         headers.insert(TTL, HeaderValue::from(60));
         headers.insert(URGENCY, HeaderValue::from_static("high"));
@@ -113,7 +142,7 @@ impl Sender {
         let body = seal::seal(&device.keys().device(), message, BodyCap::default())?;
         let uri: Uri = endpoint.parse().map_err(|_| MeasureError::BadUrl)?;
         let path = uri.path_and_query().cloned().ok_or(MeasureError::BadUrl)?;
-        Ok(Letter { path, authorization: self.authorization.clone(), body: body.into() })
+        Ok(Letter::new(path, self.authorization.clone(), Form::Push, body.into()))
     }
 
     /// Pairs a new device of a kind with the relay and seals a message for it.
@@ -125,6 +154,18 @@ impl Sender {
         kind: DeviceKind,
         message: &[u8],
     ) -> Result<Letter, MeasureError> {
+        let (device, endpoint) = self.pair(relay, stage, kind).await?;
+        self.letter(&device, &endpoint, message)
+    }
+
+    /// Pairs a new device of a kind with the relay; gives it and its push resource.
+    /// Errors: the relay does not pair it.
+    pub async fn pair(
+        &self,
+        relay: &RelayClient,
+        stage: &Stage,
+        kind: DeviceKind,
+    ) -> Result<(Device, String), MeasureError> {
         let device = match kind {
             DeviceKind::Ios => Device::new_ios()?,
             DeviceKind::Android => Device::new_android()?,
@@ -143,7 +184,7 @@ impl Sender {
         };
         let paired = relay.pair(&pairing).await?.paired();
         let endpoint = paired.ok_or(MeasureError::Missing("a handle"))?.endpoint;
-        self.letter(&device, &endpoint, message)
+        Ok((device, endpoint))
     }
 
     /// Subscribes a new browser with this sender's own key and seals a message for it: no relay.

@@ -23,7 +23,7 @@ use super::letter::Letter;
 /// How much, how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Messages in a second, evenly spread; at least 1.
+    /// Messages in a second, evenly spread.
     pub rate_per_s: u32,
     /// Seconds.
     pub seconds: u32,
@@ -39,6 +39,18 @@ pub struct Tally {
     pub others: BTreeMap<String, u64>,
     /// Microseconds from the intended moment to the whole answer; accepted messages alone.
     pub times_us: Histogram<u64>,
+}
+
+/// A message that has ended.
+pub(super) struct Ended<T> {
+    /// What was made along with its letter.
+    pub(super) tag: T,
+    /// Its intended moment, from the beginning.
+    pub(super) due: Duration,
+    /// From that moment to the whole answer.
+    pub(super) time: Duration,
+    /// The answer; missing where none came.
+    pub(super) told: Option<Result<Told, CrowdError>>,
 }
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -59,39 +71,73 @@ impl Pace {
         letters: &Arc<[Letter]>,
     ) -> Result<Tally, MeasureError> {
         let mut tally = Tally::new()?;
-        let (moments, mut due) = mpsc::channel(MOMENTS_AHEAD);
-        let clock = tokio::task::spawn_blocking(move || self.tick(&moments));
-        let mut in_flight = JoinSet::new();
-        let mut more = true;
-        while more || !in_flight.is_empty() {
-            tokio::select! {
-                moment = due.recv(), if more && in_flight.len() < IN_FLIGHT_MAX => {
-                    let Some((number, moment)) = moment else {
-                        more = false;
-                        continue;
-                    };
-                    let (crowd, letters) = (Arc::clone(crowd), Arc::clone(letters));
-                    tally.sent += 1;
-                    in_flight.spawn(async move {
-                        let letter = &letters[number % letters.len()];
-                        let told = timeout(ANSWER_LIMIT, crowd.post(letter)).await;
-                        (moment.elapsed(), told)
-                    });
-                }
-                Some(Ok((time, told))) = in_flight.join_next() => tally.count(time, told.ok()),
-            }
-        }
-        clock.await.map_err(io_error)?;
+        let heard = |_, time, told| tally.count(time, told);
+        tally.sent = self.drive_each(crowd, letters, heard).await?;
         Ok(tally)
     }
 
-    /// Gives each moment when it has come.
-    fn tick(self, moments: &mpsc::Sender<(usize, Instant)>) {
-        let begin = Instant::now();
-        let messages = u64::from(self.rate_per_s) * u64::from(self.seconds);
-        for (number, message) in (0..messages).enumerate() {
-            let after_ns = message * 1_000_000_000 / u64::from(self.rate_per_s.max(1));
-            let moment = begin + Duration::from_nanos(after_ns);
+    /// Does the same, and tells of each message as it ends: its number, its time and its answer,
+    /// which is missing where none came. Gives how many were sent.
+    /// Errors: the clock's thread.
+    pub async fn drive_each(
+        self,
+        crowd: &Arc<Crowd>,
+        letters: &Arc<[Letter]>,
+        mut heard: impl FnMut(usize, Duration, Option<Result<Told, CrowdError>>),
+    ) -> Result<u64, MeasureError> {
+        let letters = Arc::clone(letters);
+        let make = move |number: usize| (letters[number % letters.len()].clone(), number);
+        let heard = |ended: Ended<usize>| heard(ended.tag, ended.time, ended.told);
+        drive_steps(&[self], Instant::now(), crowd, make, heard).await
+    }
+}
+
+/// Sends what `make` gives for each number, one pace after the other from `begin` on, and tells of
+/// each message as it ends. Gives how many were sent.
+/// Errors: the clock's thread.
+pub(super) async fn drive_steps<T: Send + 'static>(
+    steps: &[Pace],
+    begin: Instant,
+    crowd: &Arc<Crowd>,
+    make: impl Fn(usize) -> (Letter, T) + Send + Sync + 'static,
+    mut heard: impl FnMut(Ended<T>),
+) -> Result<u64, MeasureError> {
+    let mut sent = 0;
+    let (moments, mut due) = mpsc::channel(MOMENTS_AHEAD);
+    let (steps, make) = (steps.to_vec(), Arc::new(make));
+    let clock = tokio::task::spawn_blocking(move || tick(&steps, begin, &moments));
+    let mut in_flight = JoinSet::new();
+    let mut more = true;
+    while more || !in_flight.is_empty() {
+        tokio::select! {
+            moment = due.recv(), if more && in_flight.len() < IN_FLIGHT_MAX => {
+                let Some((number, moment)) = moment else {
+                    more = false;
+                    continue;
+                };
+                let (crowd, make) = (Arc::clone(crowd), Arc::clone(&make));
+                sent += 1;
+                in_flight.spawn(async move {
+                    let (letter, tag) = make(number);
+                    let told = timeout(ANSWER_LIMIT, crowd.post(&letter)).await.ok();
+                    Ended { tag, due: moment - begin, time: moment.elapsed(), told }
+                });
+            }
+            Some(Ok(ended)) = in_flight.join_next() => heard(ended),
+        }
+    }
+    clock.await.map_err(io_error)?;
+    Ok(sent)
+}
+
+/// Gives each moment when it has come.
+fn tick(steps: &[Pace], begin: Instant, moments: &mpsc::Sender<(usize, Instant)>) {
+    let (mut start, mut number) = (begin, 0);
+    for step in steps {
+        let messages = u64::from(step.rate_per_s) * u64::from(step.seconds);
+        for message in 0..messages {
+            let after_ns = message * 1_000_000_000 / u64::from(step.rate_per_s.max(1));
+            let moment = start + Duration::from_nanos(after_ns);
             let wait = moment.saturating_duration_since(Instant::now());
             if let Ok(wait) = Timespec::try_from(wait) {
                 // A signal may end it early; the next moment makes up for it.
@@ -100,7 +146,9 @@ impl Pace {
             if moments.blocking_send((number, moment)).is_err() {
                 return;
             }
+            number += 1;
         }
+        start += Duration::from_secs(u64::from(step.seconds));
     }
 }
 
@@ -132,7 +180,8 @@ impl Tally {
     }
 }
 
-fn label(told: &Told) -> String {
+/// Gives the status and the code of an answer that is not 201.
+pub(super) fn label(told: &Told) -> String {
     let problem: Option<serde_json::Value> = serde_json::from_slice(&told.body).ok();
     let code = problem.as_ref().and_then(|problem| problem.get("code")?.as_str());
     format!("{} {}", told.status.as_u16(), code.unwrap_or_default()).trim_end().to_owned()

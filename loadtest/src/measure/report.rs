@@ -40,6 +40,32 @@ pub struct Run {
     cpu_us_per_message: Option<f64>,
 }
 
+/// A report that is held to bounds.
+pub trait Judged: Serialize {
+    /// Names the bounds that did not hold.
+    fn missed(&self) -> &[String];
+
+    /// Writes lines of figures.
+    /// Errors: what the writer says.
+    fn write_text(&self, out: &mut impl Write) -> io::Result<()>;
+
+    /// Writes the figures, as one JSON object or as text; true when every bound held.
+    /// Errors: what the writer says.
+    fn write(&self, json: bool, out: &mut impl Write) -> io::Result<bool> {
+        if json {
+            serde_json::to_writer_pretty(&mut *out, self)?;
+            writeln!(out)?;
+        } else {
+            self.write_text(out)?;
+            match self.missed() {
+                [] => writeln!(out, "every bound held")?,
+                missed => writeln!(out, "MISSED: {}", missed.join("; "))?,
+            }
+        }
+        Ok(self.missed().is_empty())
+    }
+}
+
 // === impl Run ===
 
 impl Run {

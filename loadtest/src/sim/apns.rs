@@ -166,6 +166,9 @@ impl Apns {
         let token = request::device_token(received)?;
         request::check_duplicates(&received.headers)?;
         let now_s = self.parts.clock.now_s();
+        if self.parts.refuses_credentials() {
+            return Err(error(403, "InvalidProviderToken"));
+        }
         if binding.certificate_topic().is_none() {
             let provider_token = self.authority.check(binding, &received.headers, now_s)?;
             self.parts.journal.credential(provider_token);

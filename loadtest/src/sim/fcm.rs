@@ -186,6 +186,9 @@ impl Fcm {
     fn token_endpoint(&self, received: &Received) -> Reply {
         self.parts.journal.token_fetch();
         let now_s = self.parts.clock.now_s();
+        if self.parts.refuses_credentials() {
+            return oauth_error(400, "invalid_grant").into();
+        }
         let project = match self.tokens.check_grant(received, now_s) {
             Ok(project) => project,
             Err(answer) => return answer.into(),
@@ -212,6 +215,9 @@ impl Fcm {
             return Err(error(404, "NOT_FOUND", None));
         }
         let now_s = self.parts.clock.now_s();
+        if self.parts.refuses_credentials() {
+            return Err(gateway_error(401, "UNAUTHENTICATED", "ACCESS_TOKEN_EXPIRED"));
+        }
         let access_token = self.tokens.check_bearer(&received.headers, project, now_s)?;
         self.parts.journal.credential(access_token);
         if !is_json(&received.headers) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use tokio::sync::watch;
 
 use super::lock;
 
@@ -92,10 +93,20 @@ pub enum Cut {
     AfterProcessed,
 }
 
+/// Where requests can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// They have arrived, and are not processed.
+    Requests,
+    /// They are processed, and their answers are not out.
+    Answers,
+}
+
 /// The shared handle; clones steer the same simulator.
 #[derive(Clone, Default)]
 pub struct Script {
     state: Arc<Mutex<State>>,
+    hold: Arc<watch::Sender<Option<Hold>>>,
 }
 
 #[derive(Default)]
@@ -104,7 +115,7 @@ struct State {
     by_token: HashMap<String, Step>,
     standing: Option<Step>,
     latency: Latency,
-    answer_delay: Duration,
+    answer_delay: Latency,
     random: Random,
     go_away_after: Option<(u32, GoAway)>,
 }
@@ -191,9 +202,19 @@ impl Script {
         lock(&self.state).latency = latency.into();
     }
 
-    /// Sets how long the answer to a processed request waits.
-    pub fn answer_delay(&self, delay: Duration) {
-        lock(&self.state).answer_delay = delay;
+    /// Sets how long the answer to a processed request waits, in the same way.
+    pub fn answer_delay(&self, delay: impl Into<Latency>) {
+        lock(&self.state).answer_delay = delay.into();
+    }
+
+    /// Holds every request, or every answer, until `let_go`: a moment that a test can act in.
+    pub fn hold(&self, hold: Hold) {
+        self.hold.send_replace(Some(hold));
+    }
+
+    /// Lets go what is held, and what comes.
+    pub fn let_go(&self) {
+        self.hold.send_replace(None);
     }
 
     /// Sets the seed of the latencies that are drawn from now on.
@@ -206,9 +227,18 @@ impl Script {
         lock(&self.state).go_away_after = Some((requests, go_away));
     }
 
+    /// Accepts what neither queue nor token map decides, and answers without delay, as at first.
+    /// Latency, queue and token map stay.
+    pub fn relent(&self) {
+        let state = &mut *lock(&self.state);
+        state.standing = None;
+        state.answer_delay = Latency::default();
+    }
+
     /// Back to the beginning: accept everything at once.
     pub fn reset(&self) {
         *lock(&self.state) = State::default();
+        self.let_go();
     }
 
     pub(crate) fn take_step(&self, token: Option<&str>) -> Step {
@@ -226,7 +256,18 @@ impl Script {
     }
 
     pub(crate) fn answer_delay_now(&self) -> Duration {
-        lock(&self.state).answer_delay
+        let state = &mut *lock(&self.state);
+        state.answer_delay.draw(&mut state.random)
+    }
+
+    /// Waits for a time, and then while requests, or answers, are held.
+    pub(crate) async fn wait(&self, hold: Hold, latency: Duration) {
+        // A sleep of no time still lasts to the timer's next tick, a millisecond.
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        // An error would say that the sender is gone, and this handle has it.
+        let _ = self.hold.subscribe().wait_for(|held| *held != Some(hold)).await;
     }
 
     pub(crate) fn go_away_due(&self, processed: u32) -> Option<GoAway> {

@@ -6,27 +6,28 @@
 //! nothing of any vendor.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use tokio::task::AbortHandle;
 
 use super::journal::{Acceptance, Delivered, Journal};
 use super::ledger::{Command, Ledger};
 use super::script::{Answer, GoAway, Script, Step};
-use super::{Clock, SimError, lock};
-use crate::ca::TestCa;
+use super::{Clock, lock};
+
+mod door;
 
 mod http1;
 
 mod http2;
+
+pub use door::Welcome;
+
+pub(crate) use door::launch;
 
 /// A running simulated push service; dropping it closes the port and every connection.
 pub struct Simulator<S> {
@@ -80,24 +81,7 @@ pub struct Controls {
     /// Its connections and their faults.
     pub connections: Connections,
     pub(crate) clock: Clock,
-}
-
-/// What meets a new connection; live ones stay as they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Welcome {
-    /// The service.
-    #[default]
-    Open,
-    /// The connection is closed at once: the service is down.
-    TurnAway,
-    /// The connection is taken, and nothing more happens: a black hole.
-    Silence,
-    /// A TLS alert in place of a ServerHello: handshake_failure (RFC 8446 §6.2).
-    TlsAlert,
-    /// A server that speaks none of the protocols that a client of ours asks for (RFC 7301 §3.2).
-    WrongAlpn,
-    /// A certificate of the right authority and name whose time is over.
-    ExpiredCertificate,
+    refusing_credentials: Arc<AtomicBool>,
 }
 
 /// What a service learns of a new connection.
@@ -161,20 +145,8 @@ struct ConnectionsState {
     welcome: Mutex<Welcome>,
 }
 
-/// One TLS configuration for each welcome that has a handshake.
-#[derive(Clone)]
-struct Faces {
-    good: TlsAcceptor,
-    wrong_alpn: TlsAcceptor,
-    expired: TlsAcceptor,
-}
-
 const LEDGERS_MAX: usize = 10_000;
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
-const UNHEARD_OF_ALPN: &str = "spdy/3.1";
-/// Record type alert, TLS 1.2, 2 bytes: fatal, handshake_failure.
-const TLS_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 impl<S> Simulator<S> {
     /// `https://localhost:<port>`, without a slash at the end.
@@ -248,6 +220,11 @@ impl Connections {
     /// The most streams that one connection had open at once.
     pub fn streams_max(&self) -> usize {
         self.stats().iter().map(|stats| stats.streams_max).max().unwrap_or(0)
+    }
+
+    /// Gives the limit that was set with [`Connections::set_stream_limit`], if one was.
+    pub fn stream_limit(&self) -> Option<u32> {
+        *lock(&self.state.limit)
     }
 
     /// Changes the stream limit of live connections now, up or down, and where later ones begin.
@@ -330,6 +307,25 @@ impl ConnectionStats {
 }
 
 impl Controls {
+    /// Sets the simulator's clock so many seconds ahead of the machine's, or behind it.
+    pub fn set_clock_ahead_s(&self, ahead_s: i64) {
+        self.clock.set_ahead_s(ahead_s);
+    }
+
+    /// How many seconds the simulator's clock is ahead of the machine's; behind it when negative.
+    pub fn clock_ahead_s(&self) -> i64 {
+        self.clock.ahead_s()
+    }
+
+    /// While true, every credential is refused as the service refuses one that was revoked.
+    pub fn refuse_credentials(&self, refusing: bool) {
+        self.refusing_credentials.store(refusing, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refuses_credentials(&self) -> bool {
+        self.refusing_credentials.load(Ordering::Relaxed)
+    }
+
     /// Plays the script's step for a request that has passed the checks.
     pub(crate) fn play(
         &self,
@@ -369,23 +365,6 @@ impl Step {
     }
 }
 
-impl Faces {
-    fn of(&self, welcome: Welcome) -> &TlsAcceptor {
-        match welcome {
-            Welcome::WrongAlpn => &self.wrong_alpn,
-            Welcome::ExpiredCertificate => &self.expired,
-            _ => &self.good,
-        }
-    }
-}
-
-impl Controls {
-    /// Sets the simulator's clock so many seconds ahead of the machine's, or behind it.
-    pub fn set_clock_ahead_s(&self, ahead_s: i64) {
-        self.clock.set_ahead_s(ahead_s);
-    }
-}
-
 impl From<Reply> for Verdict {
     fn from(reply: Reply) -> Verdict {
         Verdict { reply, limit_after: None }
@@ -395,88 +374,5 @@ impl From<Reply> for Verdict {
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Reply {
         Reply::Answer(answer)
-    }
-}
-
-/// Binds a free port and serves until dropped; `build` gets the origin (`https://localhost:…`).
-pub(crate) async fn launch<S: Service>(
-    ca: &TestCa,
-    alpn: &[&str],
-    parts: Controls,
-    build: impl FnOnce(&str) -> S,
-) -> Result<Simulator<S>, SimError> {
-    let tls = |config| TlsAcceptor::from(Arc::new(config));
-    let faces = Faces {
-        good: tls(ca.server_config(alpn)?),
-        wrong_alpn: tls(ca.server_config(&[UNHEARD_OF_ALPN])?),
-        expired: tls(ca.expired_server_config(alpn)?),
-    };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(SimError::Bind)?;
-    let port = listener.local_addr().map_err(SimError::Bind)?.port();
-    let base_url = format!("https://localhost:{port}");
-    let service = Arc::new(build(&base_url));
-    let accept = accept(listener, faces, service.clone(), parts.clone());
-    let accepting = tokio::spawn(accept).abort_handle();
-    Ok(Simulator { service, parts, base_url, accepting })
-}
-
-async fn accept<S: Service>(listener: TcpListener, faces: Faces, service: Arc<S>, parts: Controls) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
-                parts.connections.state.met.fetch_add(1, Ordering::Relaxed);
-                let welcome = *lock(&parts.connections.state.welcome);
-                let (service, parts) = (service.clone(), parts.clone());
-                match welcome {
-                    Welcome::TurnAway => {}
-                    Welcome::Silence => drop(connections.spawn(ignore(stream))),
-                    Welcome::TlsAlert => drop(connections.spawn(alert(stream))),
-                    Welcome::Open | Welcome::WrongAlpn | Welcome::ExpiredCertificate => {
-                        let tls = faces.of(welcome).clone();
-                        connections.spawn(serve(stream, tls, service, parts));
-                    }
-                }
-            }
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
-    }
-}
-
-/// Reads on, says nothing, and ends when the peer does.
-async fn ignore(mut stream: TcpStream) {
-    let _ended = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-}
-
-/// Answers a ClientHello with a fatal alert, and lets the peer hang up, lest a reset overtakes it.
-async fn alert(mut stream: TcpStream) {
-    let mut hello = [0; 1024];
-    if stream.read(&mut hello).await.is_ok() && stream.write_all(&TLS_ALERT).await.is_ok() {
-        let _ended = tokio::time::timeout(HANDSHAKE_MAX, ignore(stream)).await;
-    }
-}
-
-async fn serve<S: Service>(stream: TcpStream, tls: TlsAcceptor, service: Arc<S>, parts: Controls) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let handshake = tokio::time::timeout(HANDSHAKE_MAX, tls.accept(stream)).await;
-    let Ok(Ok(io)) = handshake else { return };
-    let session = io.get_ref().1;
-    let certificate = session.peer_certificates().and_then(|chain| chain.first());
-    let peer = Peer { certificate: certificate.map(|der| der.to_vec()) };
-    let is_http2 = session.alpn_protocol() == Some(b"h2".as_slice());
-
-    let connection = service.connect(peer);
-    let number = parts.connections.state.opened.fetch_add(1, Ordering::Relaxed) + 1;
-    let limit = if is_http2 { service.first_limit(&connection) } else { 1 };
-    let ledger = Arc::new(Ledger::new(number, limit));
-    parts.connections.enter(ledger.clone());
-    let link = Arc::new(Link { service, parts, number, ledger, connection });
-    if is_http2 {
-        http2::serve(io, link).await;
-    } else {
-        http1::serve(io, link).await;
     }
 }

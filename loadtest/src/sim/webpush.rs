@@ -115,6 +115,9 @@ impl WebPush {
         let subscriptions = lock(&self.subscriptions);
         let key = *subscriptions.get(id).ok_or(Fault::UnknownSubscription)?;
         drop(subscriptions);
+        if self.parts.refuses_credentials() {
+            return Err(Fault::VapidInvalid);
+        }
         let token = self.vapid.check(&received.headers, &key, self.parts.clock.now_s())?;
         self.parts.journal.credential(token);
         check::check(received)

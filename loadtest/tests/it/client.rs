@@ -29,6 +29,9 @@ pub(crate) struct Client {
     sender: SendRequest<Bytes>,
 }
 
+/// Longer than any pause that is not for ever.
+const SILENCE: std::time::Duration = std::time::Duration::from_millis(500);
+
 impl Got {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
@@ -121,12 +124,81 @@ pub(crate) async fn post_http1(
     Got { status: head.status, headers: head.headers, body }
 }
 
+/// How an answer's body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Whole,
+    Broken,
+    Silent,
+}
+
+/// One request on a connection of its own, by either protocol; reads whatever comes of the answer.
+pub(crate) async fn post_and_watch(
+    ca: &TestCa,
+    (base_url, alpn): (&str, &str),
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (StatusCode, Vec<u8>, End) {
+    use http_body_util::{BodyExt as _, Full};
+    if alpn == "h2" {
+        let mut client = Client::connect(ca, base_url).await;
+        let (head, mut body) = client.open(path, headers, body).await.unwrap().into_parts();
+        let next = async || {
+            let chunk = body.data().await.map(Result::ok);
+            if let Some(Some(chunk)) = &chunk {
+                body.flow_control().release_capacity(chunk.len()).unwrap();
+            }
+            chunk
+        };
+        return watch(head.status, next).await;
+    }
+    let io = hyper_util::rt::TokioIo::new(tls(ca, base_url, alpn, None).await);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::post(path).header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+    let (head, mut body) = sender.send_request(request).await.unwrap().into_parts();
+    let next = async || Some(body.frame().await?.ok().and_then(|frame| frame.into_data().ok()));
+    watch(head.status, next).await
+}
+
+/// Reads chunks: none is the end, an empty one a broken connection.
+async fn watch(
+    status: StatusCode,
+    mut next: impl AsyncFnMut() -> Option<Option<Bytes>>,
+) -> (StatusCode, Vec<u8>, End) {
+    let mut bytes = Vec::new();
+    loop {
+        match tokio::time::timeout(SILENCE, next()).await {
+            Err(_) => return (status, bytes, End::Silent),
+            Ok(None) => return (status, bytes, End::Whole),
+            Ok(Some(None)) => return (status, bytes, End::Broken),
+            Ok(Some(Some(chunk))) => bytes.extend_from_slice(&chunk),
+        }
+    }
+}
+
 pub(crate) async fn tls(
     ca: &TestCa,
     base_url: &str,
     alpn: &str,
     certificate: Option<&ClientCertificate>,
 ) -> TlsStream<TcpStream> {
+    let io = try_tls(ca, base_url, alpn, certificate).await.unwrap();
+    assert_eq!(io.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()));
+    io
+}
+
+pub(crate) async fn try_tls(
+    ca: &TestCa,
+    base_url: &str,
+    alpn: &str,
+    certificate: Option<&ClientCertificate>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let port: u16 = base_url.rsplit_once(':').unwrap().1.parse().unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
@@ -147,7 +219,5 @@ pub(crate) async fn tls(
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let io = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-    assert_eq!(io.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()));
-    io
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }

@@ -13,24 +13,24 @@ use sns_nas::seal::{self, BodyCap};
 use crate::client::{Client, Got, post_http1};
 use crate::sign::{now_s, sign_rs256};
 
-struct Bench {
+pub(crate) struct Bench {
     ca: TestCa,
     credentials: FcmCredentials,
-    sim: FcmSim,
+    pub(crate) sim: FcmSim,
 }
 
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub(crate) const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 impl Bench {
-    async fn start() -> Bench {
+    pub(crate) async fn start() -> Bench {
         let ca = TestCa::new().unwrap();
         let sim = FcmSim::start(&ca, FcmSimConfig::default()).await.unwrap();
         let credentials = sim.credentials().unwrap();
         Bench { ca, credentials, sim }
     }
 
-    async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.ca, self.sim.base_url()).await
     }
 
@@ -38,21 +38,21 @@ impl Bench {
         serde_json::from_str(&self.credentials.service_account_json).unwrap()
     }
 
-    fn claims(&self) -> Value {
+    pub(crate) fn claims(&self) -> Value {
         let file = self.file();
         json!({ "iss": file["client_email"], "aud": file["token_uri"], "iat": now_s(),
             "scope": "https://www.googleapis.com/auth/firebase.messaging",
             "exp": now_s() + 3600 })
     }
 
-    fn grant(&self, claims: &Value) -> String {
+    pub(crate) fn grant(&self, claims: &Value) -> String {
         let assertion = sign_rs256(self.file()["private_key"].as_str().unwrap(), claims);
         format!(
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}"
         )
     }
 
-    async fn bearer(&self, client: &mut Client) -> String {
+    pub(crate) async fn bearer(&self, client: &mut Client) -> String {
         let grant = self.grant(&self.claims());
         let got = client.post("/token", &[FORM], grant.as_bytes()).await.unwrap();
         assert_eq!(got.status, 200);
@@ -60,7 +60,7 @@ impl Bench {
         format!("Bearer {}", got.json()["access_token"].as_str().unwrap())
     }
 
-    async fn send(&self, client: &mut Client, bearer: &str, message: &Value) -> Got {
+    pub(crate) async fn send(&self, client: &mut Client, bearer: &str, message: &Value) -> Got {
         let path = format!("/v1/projects/{}/messages:send", self.credentials.project_id);
         let headers = [("authorization", bearer), JSON];
         client.post(&path, &headers, message.to_string().as_bytes()).await.unwrap()

@@ -9,6 +9,8 @@ mod client;
 
 mod connection;
 
+mod faults;
+
 mod fcm;
 
 mod raw;

@@ -15,16 +15,16 @@ use crate::sign::{Key, now_s};
 /// A header, its value, the body, the expected status and `errno`.
 type Row<'a> = (&'static str, &'a str, &'a [u8], u16, Option<u64>);
 
-struct Bench {
-    ca: TestCa,
-    key: Key,
-    sim: WebPushSim,
+pub(crate) struct Bench {
+    pub(crate) ca: TestCa,
+    pub(crate) key: Key,
+    pub(crate) sim: WebPushSim,
     browser: Device,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Bench {
-    async fn start(flavour: Flavour, protocol: Protocol) -> Bench {
+    pub(crate) async fn start(flavour: Flavour, protocol: Protocol) -> Bench {
         let ca = TestCa::new().unwrap();
         let key = Key::generate();
         let config = WebPushSimConfig { flavour, protocol, ..WebPushSimConfig::default() };
@@ -35,12 +35,16 @@ impl Bench {
         Bench { ca, key, sim, browser, body }
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.browser.address().strip_prefix(self.sim.base_url()).unwrap()
     }
 
     /// The good headers with these put over them.
-    fn headers(&self, over: &[(&'static str, &str)], body: &[u8]) -> Vec<(&'static str, String)> {
+    pub(crate) fn headers(
+        &self,
+        over: &[(&'static str, &str)],
+        body: &[u8],
+    ) -> Vec<(&'static str, String)> {
         let mut all = vec![
             ("authorization", self.key.vapid(self.sim.base_url())),
             ("ttl", "60".to_owned()),
@@ -55,7 +59,7 @@ impl Bench {
         all
     }
 
-    async fn post(&self, over: &[(&'static str, &str)], body: &[u8]) -> Got {
+    pub(crate) async fn post(&self, over: &[(&'static str, &str)], body: &[u8]) -> Got {
         let headers = self.headers(over, body);
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
         let mut client = Client::connect(&self.ca, self.sim.base_url()).await;

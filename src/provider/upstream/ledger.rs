@@ -43,6 +43,8 @@ pub(super) struct Ledger<T, W> {
     /// Connections to open whether they are needed or not.
     wanted: usize,
     gradient: Option<Gradient>,
+    /// How long answers take at present: a moving average over the last dozen or so.
+    usual: Duration,
 }
 
 /// The right to one stream of a connection.
@@ -100,6 +102,7 @@ impl<T: Clone, W> Ledger<T, W> {
             quiet_until: None,
             wanted: 0,
             gradient,
+            usual: Duration::ZERO,
         }
     }
 
@@ -300,8 +303,12 @@ impl<T: Clone, W> Ledger<T, W> {
             self.failures = 0;
             self.quiet_until = None;
         }
-        if let (Some(gradient), Some(elapsed)) = (&mut self.gradient, used.elapsed) {
-            gradient.record(elapsed, in_flight, now);
+        if let Some(elapsed) = used.elapsed {
+            let last = if self.usual.is_zero() { elapsed } else { self.usual };
+            self.usual = (last * 15 + elapsed) / 16;
+            if let Some(gradient) = &mut self.gradient {
+                gradient.record(elapsed, in_flight, now);
+            }
         }
         failed
     }
@@ -329,6 +336,11 @@ impl<T: Clone, W> Ledger<T, W> {
         let until = now + Duration::from_millis(pause_ms);
         self.quiet_until = Some((until, kind));
         Some(until)
+    }
+
+    /// How long an answer takes at present.
+    pub(super) const fn usual(&self) -> Duration {
+        self.usual
     }
 
     pub(super) fn shut_down(&mut self) {

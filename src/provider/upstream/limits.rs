@@ -48,7 +48,7 @@ pub struct Limits {
     pub ping_timeout_s: u64,
     /// Pause after a first failed dial, in milliseconds; doubles with each. Default 200.
     pub backoff_ms_min: u64,
-    /// Longest pause after a failed dial, in milliseconds. Default 10,000.
+    /// Longest pause after a failed dial, in milliseconds. Default 2,000.
     pub backoff_ms_max: u64,
     /// The breaker opens after so many failures in a row. Default 10.
     pub breaker_failures: u32,
@@ -57,7 +57,7 @@ pub struct Limits {
     /// Time from the breaker's opening to its first probe, in milliseconds; doubles with each
     /// probe. Default 1,000.
     pub breaker_open_ms_min: u64,
-    /// Longest time between two probes, in milliseconds. Default 10,000.
+    /// Longest time between two probes, in milliseconds. Default 5,000.
     pub breaker_open_ms_max: u64,
     /// The least that the measured latency may leave of the requests in flight; none does not
     /// measure. Default none.
@@ -95,11 +95,11 @@ impl Default for Limits {
             ping_interval_s: 60,
             ping_timeout_s: 10,
             backoff_ms_min: 200,
-            backoff_ms_max: 10_000,
+            backoff_ms_max: 2_000,
             breaker_failures: 10,
             breaker_failure_percent: 50,
             breaker_open_ms_min: 1_000,
-            breaker_open_ms_max: 10_000,
+            breaker_open_ms_max: 5_000,
             adaptive_floor: None,
             answer_bytes_max: 16 * 1_024,
             http1_allowed: false,

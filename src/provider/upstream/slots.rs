@@ -121,6 +121,11 @@ impl Inner {
         }
         let _wait = Wait { inner: self, turn };
         match timeout_at(deadline, queue).await {
+            Ok(Ok(Ok(slot))) if deadline < Instant::now() + self.lock().usual() => {
+                // Sent now, it would be processed and its answer come too late: better unsent.
+                drop(slot);
+                Err(self.shed(ShedReason::Deadline))
+            }
             Ok(Ok(Ok(slot))) => Ok(slot),
             Ok(Ok(Err(fault))) => Err(SendError::NotSent(fault)),
             Ok(Err(_)) | Err(_) => Err(self.shed(ShedReason::Deadline)),

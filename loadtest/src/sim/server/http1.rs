@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::super::journal::StreamOutcome;
 use super::super::ledger::{Command, Presence};
-use super::super::script::Manner;
+use super::super::script::{Hold, Manner};
 use super::http2::entry_of;
 use super::{Link, REQUEST_BYTES_MAX, Received, Reply, Service};
 
@@ -64,23 +64,17 @@ async fn respond<S: Service>(
         Received { method: head.method, path, headers: head.headers, body: body.to_bytes() };
     let journal = &link.parts.journal;
     let entry = journal.record(entry_of(link.number, &received));
-    let latency = link.service.latency(&received);
-    // A sleep of no time still lasts to the timer's next tick, a millisecond.
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
-    }
+    let script = &link.parts.script;
+    script.wait(Hold::Requests, link.service.latency(&received)).await;
     let processed = link.ledger.process(0).unwrap_or(0);
     let verdict = link.service.handle(&link.connection, &received);
-    let delay = link.parts.script.answer_delay_now();
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
+    script.wait(Hold::Answers, script.answer_delay_now()).await;
     match verdict.reply {
         Reply::Answer(answer) => {
             journal.settle(entry, StreamOutcome::Answered(answer.status.as_u16()));
             let manner = answer.manner;
             let mut response = answer.into_response().map(|body| Doled::new(body, manner));
-            if link.parts.script.go_away_due(processed).is_some() {
+            if script.go_away_due(processed).is_some() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response)

@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::super::journal::{Entry, EntryId, StreamOutcome};
 use super::super::ledger::{Command, Ledger};
-use super::super::script::{Answer, Manner};
+use super::super::script::{Answer, Hold, Manner, Script};
 use super::super::wire::Wire;
 use super::{Link, REQUEST_BYTES_MAX, Received, Reply, Service};
 
@@ -99,12 +99,9 @@ async fn answer<S: Service>(
     entry: EntryId,
     respond: &mut SendResponse<Bytes>,
 ) -> Option<StreamOutcome> {
-    let latency = link.service.latency(received);
-    if !latency.is_zero() {
-        tokio::select! {
-            () = tokio::time::sleep(latency) => {}
-            () = cancelled(respond) => return Some(StreamOutcome::Cancelled),
-        }
+    let script = &link.parts.script;
+    if !wait(script, Hold::Requests, link.service.latency(received), respond).await {
+        return Some(StreamOutcome::Cancelled);
     }
     let Some(processed) = link.ledger.process(stream) else {
         link.parts.journal.settle(entry, StreamOutcome::Disowned);
@@ -115,15 +112,11 @@ async fn answer<S: Service>(
     if let Some(limit) = verdict.limit_after {
         link.ledger.set_limit_after(stream, limit);
     }
-    if let Some(go_away) = link.parts.script.go_away_due(processed) {
+    if let Some(go_away) = script.go_away_due(processed) {
         link.ledger.go_away(go_away);
     }
-    let delay = link.parts.script.answer_delay_now();
-    if !delay.is_zero() {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = cancelled(respond) => return Some(StreamOutcome::Cancelled),
-        }
+    if !wait(script, Hold::Answers, script.answer_delay_now(), respond).await {
+        return Some(StreamOutcome::Cancelled);
     }
     match verdict.reply {
         Reply::Answer(answer) => {
@@ -149,6 +142,20 @@ async fn answer<S: Service>(
             cancelled(respond).await;
             None
         }
+    }
+}
+
+/// Waits as the script says; false when the client gives up meanwhile.
+async fn wait(
+    script: &Script,
+    hold: Hold,
+    latency: Duration,
+    respond: &mut SendResponse<Bytes>,
+) -> bool {
+    tokio::select! {
+        biased;
+        () = script.wait(hold, latency) => true,
+        () = cancelled(respond) => false,
     }
 }
 

@@ -1,0 +1,258 @@
+//! `Stream`: many messages over one call, one acknowledgement each, in any order.
+//!
+//! Bounded on all sides: calls of one sender, messages of one call that are in work or not yet
+//! acknowledged, the age of a call. Above the bound the call reads no further message, so that
+//! HTTP/2's flow control holds the sender back; a sender that does not read its acknowledgements
+//! is thus slowed, not buffered for. A call that ends, however it ends, gives up what is in work.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use sns_proto::v1::stream_request::Message;
+use sns_proto::v1::{self, StreamRequest, StreamResponse};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tonic::{Request, Status, Streaming};
+
+use super::super::{Doors, InFlight, Panicked, caught, not_now};
+use super::calls::results_of;
+use super::status::{result_of, status_of};
+use super::words;
+use crate::metrics::Door;
+use crate::outcome::{Code, Outcome, Refusal};
+use crate::relay::Settled;
+
+/// How many calls of `Stream` each sender has open.
+#[derive(Default)]
+pub struct Streams {
+    open: Arc<Mutex<HashMap<[u8; 32], usize>>>,
+}
+
+/// One call of `Stream`.
+pub(super) struct Conversation {
+    doors: Arc<Doors>,
+    authorization: Arc<[u8]>,
+    incoming: Streaming<StreamRequest>,
+    work: JoinSet<StreamResponse>,
+    /// The call's own deadline, and its age.
+    deadline: Option<Instant>,
+    ages_at: Instant,
+    draining: watch::Receiver<bool>,
+    stage: Stage,
+    _place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Messages are read.
+    Reading,
+    /// No more are read; those in work are acknowledged.
+    Finishing(Ending),
+    Ended,
+}
+
+/// How the call ends once all is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The sender has no more, or the call is old: OK.
+    Done,
+    /// The relay stops.
+    Draining,
+    /// A message did not decode.
+    Malformed,
+    /// A message was too long.
+    TooLarge,
+}
+
+/// A sender's right to one call; dropping it gives the right back.
+struct Place {
+    open: Arc<Mutex<HashMap<[u8; 32], usize>>>,
+    sender: [u8; 32],
+}
+
+// === impl Conversation ===
+
+impl Conversation {
+    /// Opens a call for a sender that its authorization proves.
+    /// Errors: `draining`, `too_many_streams`, `timeout_invalid` and those of VAPID.
+    pub(super) fn open(
+        doors: &Arc<Doors>,
+        request: Request<Streaming<StreamRequest>>,
+    ) -> Result<Self, Outcome> {
+        if doors.is_draining() {
+            return Err(not_now(Code::Draining));
+        }
+        let authorization = words::authorization(request.metadata())?;
+        let timeout = words::timeout(request.metadata())?;
+        let relay = &doors.relay;
+        let now_unix_s = relay.clock.unix_s();
+        let sender = relay.authenticator.authenticate(authorization.as_deref(), now_unix_s)?;
+        let streams_max = doors.limits.grpc_streams_per_sender_max;
+        let place = doors.streams.enter(*sender.thumbprint().as_bytes(), streams_max);
+        let place = place.ok_or_else(|| not_now(Code::TooManyStreams))?;
+        let now = Instant::now();
+        Ok(Self {
+            doors: Arc::clone(doors),
+            authorization: authorization.unwrap_or_default().into(),
+            incoming: request.into_inner(),
+            work: JoinSet::new(),
+            deadline: timeout.map(|timeout| now + timeout),
+            ages_at: now + doors.limits.grpc_stream_age_max,
+            draining: doors.draining.subscribe(),
+            stage: Stage::Reading,
+            _place: place,
+        })
+    }
+
+    /// Gives the acknowledgements as they come, then the call's end.
+    pub(super) fn acknowledgements(
+        self,
+    ) -> impl Stream<Item = Result<StreamResponse, Status>> + Send {
+        unfold(self, |mut conversation| async {
+            let next = conversation.next().await?;
+            Some((next, conversation))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Result<StreamResponse, Status>> {
+        loop {
+            if let Stage::Finishing(ending) = self.stage
+                && self.work.is_empty()
+            {
+                self.stage = Stage::Ended;
+                if let Some(outcome) = ending.outcome() {
+                    return Some(Err(status_of(&outcome, None)));
+                }
+            }
+            if self.stage == Stage::Ended {
+                return None;
+            }
+            let reads = self.stage == Stage::Reading;
+            let has_room = self.work.len() < self.doors.limits.grpc_stream_messages_max;
+            tokio::select! {
+                Some(done) = self.work.join_next() => match done {
+                    Ok(acknowledgement) => return Some(Ok(acknowledgement)),
+                    // Panics are caught inside, so only an abort comes here, and that is our drop.
+                    Err(_) => continue,
+                },
+                message = self.incoming.message(), if reads && has_room => self.take(message),
+                () = drained(&mut self.draining), if reads => {
+                    self.stage = Stage::Finishing(Ending::Draining);
+                }
+                () = sleep_until(self.ages_at), if reads => {
+                    self.stage = Stage::Finishing(Ending::Done);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: Result<Option<StreamRequest>, Status>) {
+        match message {
+            Ok(Some(request)) => self.begin(request),
+            Ok(None) => self.stage = Stage::Finishing(Ending::Done),
+            Err(status) if status.code() == tonic::Code::OutOfRange => {
+                self.stage = Stage::Finishing(Ending::TooLarge);
+            }
+            Err(_) => self.stage = Stage::Finishing(Ending::Malformed),
+        }
+    }
+
+    fn begin(&mut self, request: StreamRequest) {
+        let (doors, authorization) = (Arc::clone(&self.doors), Arc::clone(&self.authorization));
+        let deadline = doors.deadline(None);
+        let deadline = self.deadline.map_or(deadline, |own| own.min(deadline));
+        let sequence = request.sequence;
+        self.work.spawn(async move {
+            let carried = caught(carry(&doors, &authorization, request.message, deadline)).await;
+            let carried = carried.unwrap_or_else(|Panicked| {
+                doors.relay.metrics.panics.inc();
+                Err(Outcome::Misconfigured { code: Code::InternalFault })
+            });
+            let (code, results) = match carried {
+                Ok(results) => (Code::Accepted, results),
+                Err(outcome) => (outcome.code(), vec![result_of(Settled::new(outcome))]),
+            };
+            doors.relay.metrics.answered(Door::GrpcStream, code);
+            StreamResponse { sequence, results }
+        });
+    }
+}
+
+/// Waits until the doors close.
+async fn drained(draining: &mut watch::Receiver<bool>) {
+    // They are gone altogether when the sender is: that is no less a reason to stop.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// Carries one message, with all that a call of its own would go through.
+/// Errors: what is wrong with the message as a whole.
+async fn carry(
+    doors: &Arc<Doors>,
+    authorization: &[u8],
+    message: Option<Message>,
+    deadline: Instant,
+) -> Result<Vec<v1::Result>, Outcome> {
+    let Ok(_permit) = doors.in_flight.try_acquire() else {
+        return Err(not_now(Code::Overloaded));
+    };
+    let _in_flight = InFlight::enter(&doors.relay.metrics.requests_in_flight);
+    let relay = &doors.relay;
+    match message {
+        Some(Message::Push(request)) => {
+            let (handle, push) = words::push(request)?;
+            let settled = relay.push(Some(authorization), &handle, &push, deadline).await;
+            Ok(vec![result_of(settled)])
+        }
+        Some(Message::Notify(request)) => {
+            let targets = words::notice(request)?.targets(doors.limits.targets_max)?;
+            Ok(results_of(relay.notify(Some(authorization), targets, deadline).await?))
+        }
+        None => Err(Refusal::of_field(Code::MemberMissing, "message").into()),
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Done => None,
+            Self::Draining => Some(not_now(Code::Draining)),
+            Self::Malformed => Some(Refusal::new(Code::MessageMalformed).into()),
+            Self::TooLarge => Some(Refusal::new(Code::BodyTooLarge).into()),
+        }
+    }
+}
+
+// === impl Streams ===
+
+impl Streams {
+    fn enter(&self, sender: [u8; 32], streams_max: usize) -> Option<Place> {
+        let mut open = lock(&self.open);
+        let count = open.entry(sender).or_default();
+        if *count >= streams_max {
+            return None;
+        }
+        *count += 1;
+        Some(Place { open: Arc::clone(&self.open), sender })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = lock(&self.open);
+        if let Some(count) = open.get_mut(&self.sender) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.sender);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
