@@ -164,7 +164,7 @@ fn courier(journal: &Journal) -> Result<Courier, Failure> {
     let url = journal.setting(enrol::RELAY_URL)?.ok_or(CommandError::NotEnrolled)?;
     let ca = journal.setting(enrol::RELAY_CA)?.filter(|pem| !pem.is_empty());
     let relay = RelayClient::new(&url, ca.as_deref().map(str::as_bytes))?;
-    Ok(Courier::new(relay, &url, journal)?)
+    Ok(Courier::new(relay, journal)?)
 }
 
 fn hostname() -> String {

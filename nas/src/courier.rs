@@ -2,20 +2,23 @@
 //!
 //! In: a delivery of the outbox. Out: a `TargetResult`, always: what cannot be sent, or gets no
 //! answer, is an outcome too. Seals anew for every attempt, under the same id. Notifications go
-//! through the NAS door; messages through the application door, under their application's own key,
-//! which says nothing about the NAS. One attempt; keeps nothing; never logs.
+//! under the key of the NAS; messages under their application's own key, which says nothing about
+//! the NAS. Each key has one gRPC stream, all of them one connection. One attempt; never logs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
+use sns_proto::v1::stream_request::Message;
+use sns_proto::v1::{self, NotifyRequest, PushRequest};
+use tonic::Status;
+use tonic_types::StatusExt as _;
 
 use crate::base64url;
-use crate::client::message::{
-    Content as Plain, Level, Message, Notification, Outcome, Source, Target, TargetResult, Urgency,
-};
-use crate::client::{ClientError, RelayClient};
+use crate::client::message::{Level, Outcome, Source, TargetResult};
+use crate::client::{ClientError, Line, LineError, RelayClient};
+use crate::clock;
 use crate::content::Body;
 use crate::journal::devices::NAS;
 use crate::journal::{Journal, JournalError};
@@ -27,8 +30,13 @@ use crate::seal::seal;
 #[derive(Clone)]
 pub struct Courier {
     relay: Arc<RelayClient>,
-    relay_url: String,
-    keys: HashMap<String, Arc<SenderKey>>,
+    senders: HashMap<String, Arc<Sender>>,
+}
+
+/// A key with its line, which opens when it is first used.
+struct Sender {
+    key: Arc<SenderKey>,
+    line: OnceLock<Line>,
 }
 
 /// The reasons that are the NAS's own, beside the codes of docs/errors.md.
@@ -64,34 +72,30 @@ const SENDER_CODES: [&str; 10] = [
 
 impl Courier {
     /// Makes a courier with the keys of the journal.
-    pub fn new(
-        relay: RelayClient,
-        relay_url: &str,
-        journal: &Journal,
-    ) -> Result<Self, JournalError> {
-        let mut keys = HashMap::new();
+    pub fn new(relay: RelayClient, journal: &Journal) -> Result<Self, JournalError> {
+        let mut courier = Self { relay: Arc::new(relay), senders: HashMap::new() };
         for name in journal.senders()? {
             if let Some(key) = journal.sender_key(&name)? {
-                keys.insert(name, Arc::new(key));
+                courier.learn(name, key);
             }
         }
-        let relay_url = relay_url.trim_end_matches('/').to_owned();
-        Ok(Self { relay: Arc::new(relay), relay_url, keys })
+        Ok(courier)
     }
 
     /// Whether it has the key of this sender: one may have been added since.
     pub fn knows(&self, sender: &str) -> bool {
-        self.keys.contains_key(sender)
+        self.senders.contains_key(sender)
     }
 
     /// Takes a sender's key.
     pub fn learn(&mut self, sender: String, key: SenderKey) {
-        self.keys.insert(sender, Arc::new(key));
+        let known = Sender { key: Arc::new(key), line: OnceLock::new() };
+        self.senders.insert(sender, Arc::new(known));
     }
 
-    /// Sends one delivery.
+    /// Sends one delivery. Must be called within a tokio runtime.
     pub async fn send(&self, delivery: &Delivery, now_ms: u64) -> TargetResult {
-        let Some(key) = self.keys.get(&delivery.device.sender) else {
+        let Some(sender) = self.senders.get(&delivery.device.sender) else {
             return failed(Outcome::Misconfigured, reason::NO_KEY);
         };
         let left_s = delivery.expires_ms.saturating_sub(now_ms) / 1000;
@@ -100,70 +104,77 @@ impl Courier {
             Ok(sealed) => sealed,
             Err(result) => return result,
         };
-        match (sealed, delivery.device.sender == NAS) {
-            (sealed, true) => self.notify(key, delivery, ttl_s, sealed).await,
-            (Some(body), false) => self.push(key, delivery, ttl_s, body).await,
-            (None, false) => failed(Outcome::Refused, reason::NOT_SEALED),
+        let message = match (sealed, delivery.device.sender == NAS) {
+            (sealed, true) => Message::Notify(notify(delivery, ttl_s, sealed)),
+            (Some(body), false) => Message::Push(push(delivery, ttl_s, body)),
+            (None, false) => return failed(Outcome::Refused, reason::NOT_SEALED),
+        };
+        match sender.line(&self.relay) {
+            Ok(line) => match line.send(message).await {
+                Ok(results) => match results.into_iter().next() {
+                    Some(result) => result_of(result),
+                    None => failed(Outcome::Unknown, reason::NOT_THE_RELAY),
+                },
+                Err(error) => told(error),
+            },
+            Err(_) => failed(Outcome::Misconfigured, reason::NO_KEY),
         }
     }
+}
 
-    async fn notify(
-        &self,
-        key: &SenderKey,
-        delivery: &Delivery,
-        ttl_s: u32,
-        sealed: Option<Bytes>,
-    ) -> TargetResult {
-        let content = if sealed.is_some() { None } else { plain(&delivery.content.body) };
-        let notification = Notification {
-            id: delivery.content.id,
-            source: delivery.content.body.event().map_or(Source::Dsm, |event| event.source),
-            level: delivery.level,
-            ttl_s,
-            collapse_key: delivery.content.body.collapse_key().map(str::to_owned),
-            sound: delivery.sound,
-            content,
-            targets: vec![Target { handle: delivery.device.handle.clone(), sealed }],
-        };
-        match self.relay.notify(key, &notification).await {
-            Ok(mut results) => match results.pop() {
-                Some(result) => result,
-                None => failed(Outcome::Unknown, reason::NOT_THE_RELAY),
-            },
-            Err(error) => told(error),
+// === impl Sender ===
+
+impl Sender {
+    fn line(&self, relay: &RelayClient) -> Result<&Line, ClientError> {
+        if let Some(line) = self.line.get() {
+            return Ok(line);
         }
+        let line = relay.line(&self.key)?;
+        Ok(self.line.get_or_init(|| line))
     }
+}
 
-    async fn push(
-        &self,
-        key: &SenderKey,
-        delivery: &Delivery,
-        ttl_s: u32,
-        body: Bytes,
-    ) -> TargetResult {
-        // The key itself would tell the relay more than that two messages have the same.
-        let topic = delivery
-            .content
-            .body
-            .collapse_key()
-            .map(|key| base64url::encode(&digest(&SHA256, key.as_bytes()).as_ref()[..24]));
-        let urgency = match delivery.level {
-            Level::Info => Urgency::Normal,
-            Level::Warn | Level::Error => Urgency::High,
-        };
-        let endpoint = format!("{}/push/{}", self.relay_url, delivery.device.handle);
-        let message = Message { ttl_s, urgency, topic, body };
-        match self.relay.push(&endpoint, key, &message).await {
-            Ok(answer) => TargetResult {
-                outcome: outcome_of(answer.outcome, answer.code.as_deref()),
-                reason: answer.code,
-                provider_message_id: None,
-                retry_after_s: answer.retry_after_s,
-                gone_since: answer.gone_since,
-                renewed_handle: answer.renewed_handle,
-            },
-            Err(error) => told(error),
-        }
+fn notify(delivery: &Delivery, ttl_s: u32, sealed: Option<Bytes>) -> NotifyRequest {
+    let content = if sealed.is_some() { None } else { plain(&delivery.content.body) };
+    let source = delivery.content.body.event().map_or(Source::Dsm, |event| event.source);
+    let source = match source {
+        Source::Dsm => v1::Source::Dsm,
+        Source::Srm => v1::Source::Srm,
+        Source::Surveillance => v1::Source::Surveillance,
+    };
+    let level = match delivery.level {
+        Level::Info => v1::Level::Info,
+        Level::Warn => v1::Level::Warn,
+        Level::Error => v1::Level::Error,
+    };
+    NotifyRequest {
+        id: delivery.content.id.to_string(),
+        source: source.into(),
+        level: level.into(),
+        ttl_s,
+        collapse_key: delivery.content.body.collapse_key().unwrap_or_default().to_owned(),
+        silent: !delivery.sound,
+        content,
+        targets: vec![v1::Target {
+            handle: delivery.device.handle.clone(),
+            sealed: sealed.unwrap_or_default().to_vec(),
+        }],
+    }
+}
+
+fn push(delivery: &Delivery, ttl_s: u32, body: Bytes) -> PushRequest {
+    // The key itself would tell the relay more than that two messages have the same.
+    let alias = |key: &str| base64url::encode(&digest(&SHA256, key.as_bytes()).as_ref()[..24]);
+    let urgency = match delivery.level {
+        Level::Info => v1::Urgency::Normal,
+        Level::Warn | Level::Error => v1::Urgency::High,
+    };
+    PushRequest {
+        handle: delivery.device.handle.clone(),
+        ttl_s,
+        urgency: urgency.into(),
+        topic: delivery.content.body.collapse_key().map(alias).unwrap_or_default(),
+        sealed: body.to_vec(),
     }
 }
 
@@ -179,42 +190,67 @@ fn sealed(delivery: &Delivery) -> Result<Option<Bytes>, TargetResult> {
 }
 
 /// For an app that takes plain text: the operator allows it, and the relay reads it.
-fn plain(body: &Body) -> Option<Plain> {
+fn plain(body: &Body) -> Option<v1::Content> {
     let event = body.event()?;
-    let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-    Some(Plain {
+    Some(v1::Content {
         tag: event.tag.clone(),
-        category: some(&event.category),
-        app: some(&event.app),
+        category: event.category.clone(),
+        app: event.app.clone(),
         title: event.title.clone(),
         text: event.text.clone(),
-        vars: event.vars.clone(),
+        vars: event.vars.clone().into_iter().collect(),
     })
 }
 
-/// What a call that came to nothing says of its one delivery.
-fn told(error: ClientError) -> TargetResult {
+fn result_of(result: v1::Result) -> TargetResult {
+    let outcome = match result.outcome() {
+        v1::Outcome::Accepted => Outcome::Accepted,
+        v1::Outcome::Gone => Outcome::Gone,
+        v1::Outcome::NotNow => Outcome::NotNow,
+        v1::Outcome::Refused => Outcome::Refused,
+        v1::Outcome::Misconfigured => Outcome::Misconfigured,
+        v1::Outcome::Unknown | v1::Outcome::Unspecified => Outcome::Unknown,
+    };
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let reason = some(result.reason);
+    let since_ms = |seconds: i64| u64::try_from(seconds).unwrap_or_default().saturating_mul(1000);
+    TargetResult {
+        outcome: outcome_of(outcome, reason.as_deref()),
+        reason,
+        provider_message_id: some(result.provider_message_id),
+        retry_after_s: Some(result.retry_after_s).filter(|seconds| *seconds > 0),
+        gone_since: result.gone_since.map(|since| clock::rfc3339(since_ms(since.seconds))),
+        renewed_handle: some(result.renewed_handle),
+    }
+}
+
+/// What a message without results has come to.
+fn told(error: LineError) -> TargetResult {
     match error {
-        ClientError::Problem(problem) => TargetResult {
-            outcome: match problem.status {
-                400..=499 if problem.status != 429 => {
-                    outcome_of(Outcome::Refused, Some(&problem.code))
-                }
-                429 | 503 => Outcome::NotNow,
-                500 | 502 => Outcome::Misconfigured,
-                _ => Outcome::Unknown,
-            },
-            retry_after_s: problem.retry_after_s,
-            gone_since: problem.gone_since,
-            ..failed(Outcome::Unknown, &problem.code)
-        },
+        LineError::Ended(status) => ended(&status),
         // It may have been heard.
-        ClientError::Unreachable { .. } => failed(Outcome::Unknown, reason::RELAY_UNREACHABLE),
-        ClientError::TimedOut { .. } => failed(Outcome::Unknown, reason::RELAY_TIMED_OUT),
-        ClientError::Malformed { .. } => failed(Outcome::Unknown, reason::NOT_THE_RELAY),
-        ClientError::BadArgument { .. } | ClientError::BadCa | ClientError::Vapid(_) => {
-            failed(Outcome::Misconfigured, reason::NO_KEY)
-        }
+        LineError::Unacknowledged => failed(Outcome::Unknown, reason::RELAY_UNREACHABLE),
+        LineError::TimedOut => failed(Outcome::Unknown, reason::RELAY_TIMED_OUT),
+        LineError::NoToken => failed(Outcome::Misconfigured, reason::NO_KEY),
+    }
+}
+
+/// The relay's own statuses name their code and outcome; others come of a broken connection.
+fn ended(status: &Status) -> TargetResult {
+    let details = status.get_error_details();
+    let Some(info) = details.error_info().filter(|info| info.domain == "sns-relay") else {
+        return failed(Outcome::Unknown, reason::RELAY_UNREACHABLE);
+    };
+    let outcome = match info.metadata.get("outcome").map(String::as_str) {
+        Some("not_now") => Outcome::NotNow,
+        Some("refused") => outcome_of(Outcome::Refused, Some(&info.reason)),
+        Some("misconfigured") => Outcome::Misconfigured,
+        _ => Outcome::Unknown,
+    };
+    let retry = details.retry_info().and_then(|retry| retry.retry_delay);
+    TargetResult {
+        retry_after_s: retry.map(|delay| delay.as_secs()),
+        ..failed(outcome, &info.reason)
     }
 }
 
@@ -234,35 +270,32 @@ fn failed(outcome: Outcome, reason: &str) -> TargetResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Problem;
+    use tonic::Code;
+    use tonic_types::ErrorDetails;
 
     #[test]
-    fn a_call_that_came_to_nothing_is_an_outcome_of_its_delivery() {
-        let check = |status: u16, code: &str, outcome: Outcome| {
-            let problem = Problem {
-                status,
-                code: code.to_owned(),
-                field: None,
-                detail: None,
-                retry_after_s: Some(7),
-                gone_since: None,
-            };
-            let result = told(ClientError::Problem(problem));
+    fn a_call_that_the_relay_ends_is_an_outcome_of_its_delivery() {
+        let check = |code: &str, said: &str, outcome: Outcome| {
+            let metadata = [("outcome".to_owned(), said.to_owned())];
+            let mut details = ErrorDetails::with_error_info(code, "sns-relay", metadata);
+            details.set_retry_info(Some(std::time::Duration::from_secs(7)));
+            let status = Status::with_error_details(Code::Unavailable, "text", details);
+            let result = told(LineError::Ended(status));
             assert_eq!((result.outcome, result.reason.as_deref()), (outcome, Some(code)));
             assert_eq!(result.retry_after_s, Some(7));
         };
-        check(400, "member_invalid", Outcome::Refused);
-        check(413, "body_too_large", Outcome::Refused);
-        check(401, "vapid_expired", Outcome::Misconfigured);
-        check(403, "nas_not_enrolled", Outcome::Misconfigured);
-        check(403, "plain_not_allowed", Outcome::Refused);
-        check(429, "sender_rate_exceeded", Outcome::NotNow);
-        check(503, "draining", Outcome::NotNow);
-        check(500, "internal_fault", Outcome::Misconfigured);
-        check(504, "no_answer", Outcome::Unknown);
-        let timed_out = told(ClientError::TimedOut { timeout_s: 1.0 });
-        assert_eq!(timed_out.outcome, Outcome::Unknown);
-        let malformed = told(ClientError::Malformed { status: 200, expected: "x" });
-        assert_eq!(malformed.reason.as_deref(), Some(reason::NOT_THE_RELAY));
+        check("member_invalid", "refused", Outcome::Refused);
+        check("vapid_expired", "refused", Outcome::Misconfigured);
+        check("nas_not_enrolled", "refused", Outcome::Misconfigured);
+        check("too_many_streams", "not_now", Outcome::NotNow);
+        check("draining", "not_now", Outcome::NotNow);
+        check("internal_fault", "misconfigured", Outcome::Misconfigured);
+        for error in [
+            LineError::Ended(Status::unavailable("connection refused")),
+            LineError::Unacknowledged,
+            LineError::TimedOut,
+        ] {
+            assert_eq!(told(error).outcome, Outcome::Unknown);
+        }
     }
 }
