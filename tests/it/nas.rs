@@ -92,7 +92,7 @@ impl Nas {
         let (journal, socket) = (self.journal(), self.socket());
         let relay = RelayClient::new(&self.url, Some(self.ca_pem.as_bytes())).unwrap();
         let relay = relay.with_timeout(Duration::from_secs(5));
-        let courier = Courier::new(relay, &self.url, &journal).unwrap();
+        let courier = Courier::new(relay, &journal).unwrap();
         let desk = Desk::new(journal, Catalogue::load(None).unwrap(), "attic".to_owned());
         let runtime = Runtime::new().unwrap();
         let (up, listens) = tokio::sync::oneshot::channel();

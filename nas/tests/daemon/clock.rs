@@ -33,8 +33,7 @@ async fn an_alarm_of_1970_goes_out_when_the_clock_is_right_and_is_not_erased_by_
     .await;
     let (nas, _) = Nas::new(&relay.url, &["phone"]);
     let journal = nas.journal();
-    let courier =
-        Courier::new(RelayClient::new(&relay.url, None).unwrap(), &relay.url, &journal).unwrap();
+    let courier = Courier::new(RelayClient::new(&relay.url, None).unwrap(), &journal).unwrap();
     let desk = Desk::new(journal, Catalogue::load(None).unwrap(), "attic".to_owned());
     let (_socket, asks) = Socket::listen(&nas.socket()).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();

@@ -104,7 +104,10 @@ async fn a_message_goes_through_the_application_door_under_the_applications_own_
     nas.until(is_done).await;
     let got = relay.got();
     assert_eq!(got.len(), 1, "not to the device of the NAS itself");
-    assert_eq!(got[0].path, format!("/push/{}", base64url::encode("chat on phone")));
+    assert_eq!(
+        (got[0].door, got[0].handle.as_str()),
+        ("push", base64url::encode("chat on phone").as_str())
+    );
     let Body::Message(letter) = opened(&receiver, &got[0].sealed).body else { panic!("a kind") };
     assert_eq!((letter.title.as_str(), letter.text.as_str()), ("Eve", "hello there"));
     let senders = nas.says(&["senders", "list"]);

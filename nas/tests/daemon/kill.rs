@@ -59,7 +59,7 @@ async fn a_daemon_that_is_killed_again_and_again_loses_nothing() {
         let device = DEVICES.iter().position(|name| sns_nas::base64url::encode(name) == got.handle);
         let opened = seal::open(&keys[device.unwrap()], &got.sealed).unwrap();
         let content = Content::decode(&opened).unwrap();
-        assert_eq!(got.json["id"], content.id.to_string(), "one id outside and inside");
+        assert_eq!(got.id, content.id.to_string(), "one id outside and inside");
         accepted.entry(got.handle.clone()).or_default().insert(content.id);
         pushes += 1;
     }

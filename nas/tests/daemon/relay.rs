@@ -1,23 +1,32 @@
-//! A relay that a test plays: the two doors over HTTP/1.1, each answer as the test says.
+//! A relay that a test plays: gRPC `Stream` over real HTTP/2, each answer as the test says.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use sns_nas::base64url;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use sns_nas::clock;
+use sns_proto::v1::relay_server::{Relay as Methods, RelayServer};
+use sns_proto::v1::stream_request::Message;
+use sns_proto::v1::{self, StreamRequest, StreamResponse};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tonic::{Request, Response, Status, Streaming};
+use tower_service::Service as _;
 
 /// One message as it came.
 #[derive(Clone)]
 pub(crate) struct Got {
-    /// At which door: `/v1/notifications`, or `/push/` and the handle.
-    pub(crate) path: String,
+    /// At which door: `notify`, or `push`.
+    pub(crate) door: &'static str,
     pub(crate) handle: String,
     pub(crate) sealed: Vec<u8>,
-    /// The whole request, where it was JSON.
-    pub(crate) json: Value,
-    /// What was answered; `None` where the connection was broken off.
+    /// A notification's id.
+    pub(crate) id: String,
+    /// What was answered; `None` where the call was broken off.
     pub(crate) answer: Option<&'static str>,
 }
 
@@ -37,12 +46,19 @@ pub(crate) struct Relay {
     server: JoinHandle<()>,
 }
 
+/// The methods of one connection.
+#[derive(Clone)]
+struct Played {
+    got: Arc<Mutex<Vec<Got>>>,
+    judge: Arc<Judge>,
+}
+
 pub(crate) fn told(outcome: &'static str) -> Option<Told> {
     Some(Told { outcome, members: json!({}) })
 }
 
 impl Relay {
-    /// Listens; answers each message as `judge` says, and breaks the connection off where it says
+    /// Listens; answers each message as `judge` says, and breaks the call off where it says
     /// nothing.
     pub(crate) async fn start(
         judge: impl Fn(usize, &Got) -> Option<Told> + Send + Sync + 'static,
@@ -50,12 +66,18 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let got: Arc<Mutex<Vec<Got>>> = Arc::default();
-        let (kept, judge): (_, Arc<Judge>) = (Arc::clone(&got), Arc::new(judge));
+        let played = Played { got: Arc::clone(&got), judge: Arc::new(judge) };
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (got, judge) = (Arc::clone(&kept), Arc::clone(&judge));
+                let methods = RelayServer::new(played.clone());
+                let service = service_fn(move |request| {
+                    let mut methods = methods.clone();
+                    async move { methods.call(request).await }
+                });
+                let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service);
                 // A daemon that is killed breaks its connections off.
-                tokio::spawn(async move { drop(serve(stream, &got, &*judge).await) });
+                tokio::spawn(async move { drop(connection.await) });
             }
         });
         Self { url, got, server }
@@ -72,64 +94,114 @@ impl Drop for Relay {
     }
 }
 
-async fn serve(stream: TcpStream, got: &Mutex<Vec<Got>>, judge: &Judge) -> std::io::Result<()> {
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
-    loop {
-        let (mut line, mut length, mut path) = (String::new(), 0, String::new());
-        while reader.read_line(&mut line).await? > 0 && line != "\r\n" {
-            if path.is_empty() {
-                path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-            } else if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
+impl Played {
+    fn answer(&self, request: StreamRequest) -> Result<StreamResponse, Status> {
+        let mut one = read(request.message.unwrap());
+        let mut got = self.got.lock().unwrap();
+        let answer = (self.judge)(got.len(), &one);
+        one.answer = answer.as_ref().map(|told| told.outcome);
+        got.push(one);
+        let told = answer.ok_or_else(|| Status::unavailable("broken off"))?;
+        Ok(StreamResponse { sequence: request.sequence, results: vec![written(&told)] })
+    }
+}
+
+#[tonic::async_trait]
+impl Methods for Played {
+    type StreamStream = Pin<Box<dyn Stream<Item = Result<StreamResponse, Status>> + Send>>;
+
+    async fn stream(
+        &self,
+        request: Request<Streaming<StreamRequest>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        assert!(request.metadata().get("authorization").is_some(), "each call is signed");
+        let conversation = (self.clone(), Some(request.into_inner()));
+        let answers = unfold(conversation, |(played, incoming)| async move {
+            let mut incoming = incoming?;
+            let request = incoming.message().await.ok()??;
+            let answer = played.answer(request);
+            let incoming = answer.is_ok().then_some(incoming);
+            Some((answer, (played, incoming)))
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn enrol(
+        &self,
+        _: Request<v1::EnrolRequest>,
+    ) -> Result<Response<v1::EnrolResponse>, Status> {
+        Err(Status::unimplemented("this relay has one method"))
+    }
+
+    async fn pair(
+        &self,
+        _: Request<v1::PairRequest>,
+    ) -> Result<Response<v1::PairResponse>, Status> {
+        Err(Status::unimplemented("this relay has one method"))
+    }
+
+    async fn push(
+        &self,
+        _: Request<v1::PushRequest>,
+    ) -> Result<Response<v1::PushResponse>, Status> {
+        Err(Status::unimplemented("this relay has one method"))
+    }
+
+    async fn notify(
+        &self,
+        _: Request<v1::NotifyRequest>,
+    ) -> Result<Response<v1::NotifyResponse>, Status> {
+        Err(Status::unimplemented("this relay has one method"))
+    }
+}
+
+fn read(message: Message) -> Got {
+    match message {
+        Message::Push(push) => Got {
+            door: "push",
+            handle: push.handle,
+            sealed: push.sealed,
+            id: String::new(),
+            answer: None,
+        },
+        Message::Notify(mut notify) => {
+            let target = notify.targets.remove(0);
+            Got {
+                door: "notify",
+                handle: target.handle,
+                sealed: target.sealed,
+                id: notify.id,
+                answer: None,
             }
-            line.clear();
         }
-        if path.is_empty() {
-            return Ok(());
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).await?;
-        let mut one = read(path, body);
-        let answer = {
-            let mut got = got.lock().unwrap();
-            let answer = judge(got.len(), &one);
-            one.answer = answer.as_ref().map(|told| told.outcome);
-            got.push(one.clone());
-            answer
-        };
-        let Some(told) = answer else { return Ok(()) };
-        writer.write_all(written(&one, &told).as_bytes()).await?;
     }
 }
 
-fn read(path: String, body: Vec<u8>) -> Got {
-    if let Some(handle) = path.strip_prefix("/push/") {
-        let handle = handle.to_owned();
-        return Got { path, handle, sealed: body, json: Value::Null, answer: None };
-    }
-    let json: Value = serde_json::from_slice(&body).unwrap();
-    let target = &json["targets"][0];
-    let handle = target["handle"].as_str().unwrap().to_owned();
-    let sealed = target["sealed"].as_str().map(|text| base64url::decode(text).unwrap());
-    Got { path, handle, sealed: sealed.unwrap_or_default(), json, answer: None }
-}
-
-fn written(got: &Got, told: &Told) -> String {
-    let (status, kind, body) = match (told.outcome, got.path.starts_with("/push/")) {
-        ("problem", _) => {
-            let status = told.members["status"].as_u64().unwrap();
-            (status, "application/problem+json", told.members.clone())
-        }
-        ("accepted", true) => (201, "application/json", json!({})),
-        (_, true) => (410, "application/problem+json", json!({"code": "webpush_gone"})),
-        (outcome, false) => {
-            let mut result = told.members.clone();
-            result["outcome"] = outcome.into();
-            (200, "application/json", json!({"results": [result]}))
-        }
+fn written(told: &Told) -> v1::Result {
+    let text = |name: &str| told.members[name].as_str().unwrap_or_default().to_owned();
+    let outcome = match (told.outcome, told.members["status"].as_u64()) {
+        ("problem", Some(429 | 503)) => v1::Outcome::NotNow,
+        ("problem", Some(400..=499)) => v1::Outcome::Refused,
+        ("problem", Some(500 | 502)) => v1::Outcome::Misconfigured,
+        ("accepted", _) => v1::Outcome::Accepted,
+        ("gone", _) => v1::Outcome::Gone,
+        ("not_now", _) => v1::Outcome::NotNow,
+        ("refused", _) => v1::Outcome::Refused,
+        ("misconfigured", _) => v1::Outcome::Misconfigured,
+        _ => v1::Outcome::Unknown,
     };
-    let body = body.to_string();
-    let length = body.len();
-    format!("HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}")
+    let since_s = clock::parse_rfc3339(&text("gone_since")).map(|ms| ms / 1000);
+    let reason = if told.outcome == "problem" { text("code") } else { text("reason") };
+    v1::Result {
+        outcome: outcome.into(),
+        reason,
+        provider_message_id: text("provider_message_id"),
+        retry_after_s: told.members["retry_after_s"].as_u64().unwrap_or_default(),
+        gone_since: since_s.map(|seconds| prost_types::Timestamp {
+            seconds: i64::try_from(seconds).unwrap(),
+            nanos: 0,
+        }),
+        renewed_handle: text("renewed_handle"),
+        ..Default::default()
+    }
 }

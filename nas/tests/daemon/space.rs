@@ -76,7 +76,7 @@ async fn a_daemon_on_a_full_disk_says_no_and_loses_nothing() {
     let records = nas.records();
     assert!(records.iter().all(|record| record.deliveries[0].state == "accepted"));
     let ids: std::collections::BTreeSet<String> =
-        relay.got().iter().map(|got| got.json["id"].to_string()).collect();
+        relay.got().iter().map(|got| got.id.clone()).collect();
     assert_eq!(ids.len(), taken, "sent again under the same id, if at all");
 }
 
