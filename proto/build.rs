@@ -7,13 +7,18 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILE: &str = "sns/relay/v1/relay.proto";
+/// The contract of the relay and, apart from it, what sealed bodies hold: the descriptor that a
+/// relay shows to its callers has nothing of the latter.
+const FILES: [(&str, &str); 2] =
+    [("sns/relay/v1/relay.proto", "relay.bin"), ("sns/device/v1/content.proto", "content.bin")];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed={FILE}");
-    let descriptors = protox::compile([FILE], ["."])?;
     let out = env::var("OUT_DIR")?;
-    fs::write(Path::new(&out).join("relay.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().build_transport(false).compile_fds(descriptors)?;
+    for (file, descriptor) in FILES {
+        println!("cargo::rerun-if-changed={file}");
+        let descriptors = protox::compile([file], ["."])?;
+        fs::write(Path::new(&out).join(descriptor), descriptors.encode_to_vec())?;
+        tonic_prost_build::configure().build_transport(false).compile_fds(descriptors)?;
+    }
     Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! A device has RFC 8291 receiver keys and an address: a device token (APNs, FCM) or a subscription
 //! (Web Push). Given what its push service delivered it finds the sealed body, as an app's
-//! notification extension would, and opens it. Never talks to the relay itself.
+//! notification extension would, and opens it; an [`Inbox`] is what it then shows. Never talks to
+//! the relay itself.
 
 use aws_lc_rs::rand;
 use serde_json::Value;
@@ -11,6 +12,10 @@ use sns_nas::seal::{self, ReceiverKeys, SealError};
 
 use crate::sim::journal::Delivered;
 use crate::sim::webpush::WebPushSim;
+
+mod inbox;
+
+pub use inbox::{Effect, Inbox};
 
 /// One app on one phone, or one browser.
 pub struct Device {

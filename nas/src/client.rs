@@ -4,6 +4,7 @@
 //! [`ClientError`] typed by blame. One attempt per call: whoever calls owns the retry. Signs a
 //! token per key and origin and keeps it (`vapid::Tokens`). Never logs.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -18,11 +19,14 @@ use crate::vapid::{Audience, Tokens};
 
 pub mod answer;
 
+pub mod line;
+
 pub mod message;
 
 mod transport;
 
 pub use answer::{ClientError, Problem};
+pub use line::{Line, LineError};
 pub use message::{
     AppInfo, Channel, Enrolled, Enrolment, Identity, Message, Notification, Outcome, PairAnswer,
     Paired, Pairing, PushAnswer, TargetResult,
@@ -39,7 +43,7 @@ pub struct RelayClient {
     audience: Audience,
     timeout: Duration,
     transport: Transport,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
 }
 
 const RENEWED_HANDLE: HeaderName = HeaderName::from_static("sns-renewed-handle");
@@ -68,7 +72,7 @@ impl RelayClient {
             audience: Audience::of_url(base_url).map_err(|_| bad_url)?,
             timeout: DEFAULT_TIMEOUT,
             transport: Transport::new(extra_ca_pem)?,
-            tokens: Tokens::default(),
+            tokens: Arc::default(),
         })
     }
 
@@ -160,6 +164,21 @@ impl RelayClient {
             return Err(answer.malformed("one result per target"));
         }
         Ok(results)
+    }
+
+    /// Makes a line for a key: many messages over one gRPC call.
+    /// Must be called within a tokio runtime.
+    /// Errors: `BadArgument`.
+    pub fn line(&self, key: &Arc<SenderKey>) -> Result<Line, ClientError> {
+        let bad_url = |_| ClientError::BadArgument { name: "base_url", expected: BAD_URL };
+        let origin = self.base_url.parse().map_err(bad_url)?;
+        let (tokens, audience) = (Arc::clone(&self.tokens), self.audience.clone());
+        let key = Arc::clone(key);
+        let signer = move || {
+            let token = tokens.authorization(&key, &audience, now_unix_s()).ok()?;
+            token.parse().ok()
+        };
+        Ok(Line::new(self.transport.calls(), origin, Arc::new(signer), self.timeout))
     }
 
     async fn call<T: Serialize>(

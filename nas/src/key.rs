@@ -2,7 +2,7 @@
 //!
 //! In: a PKCS#8 PEM file, or the machine's random source. Out: signatures, the public key, its
 //! thumbprint. The private half leaves only by `save`, into a new file that its owner alone can
-//! read; it is never printed, and no error carries it.
+//! read, and by `pem`, for the journal; it is never printed, and no error carries it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -82,7 +82,7 @@ impl SenderKey {
     /// Writes the key to a new file that only its owner can read (mode 0600), and syncs it.
     /// Errors: `Write`, also when the file exists: a lost key is a lost identity.
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
-        let pem = self.to_pem()?;
+        let pem = self.pem()?;
         write_new(path, pem.as_bytes())
             .map_err(|source| KeyError::Write { path: path.to_owned(), source })
     }
@@ -111,12 +111,8 @@ impl SenderKey {
         signature.as_ref().try_into().map_err(|_| KeyError::Crypto)
     }
 
-    fn of(pair: EcdsaKeyPair) -> Result<Self, KeyError> {
-        let public = pair.public_key().as_ref().try_into().map_err(|_| KeyError::Crypto)?;
-        Ok(Self { pair, public })
-    }
-
-    fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
+    /// Gives the key as the text of a PKCS#8 PEM file, wiped when dropped. Errors: `Crypto`.
+    pub fn pem(&self) -> Result<Zeroizing<String>, KeyError> {
         let der = self.pair.to_pkcs8v1().map_err(|_| KeyError::Crypto)?;
         let body = Zeroizing::new(STANDARD.encode(der.as_ref()));
         let mut pem = Zeroizing::new(String::with_capacity(512));
@@ -129,6 +125,11 @@ impl SenderKey {
         }
         pem.push_str("\n-----END PRIVATE KEY-----\n");
         Ok(pem)
+    }
+
+    fn of(pair: EcdsaKeyPair) -> Result<Self, KeyError> {
+        let public = pair.public_key().as_ref().try_into().map_err(|_| KeyError::Crypto)?;
+        Ok(Self { pair, public })
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn a_key_survives_its_pem_and_anything_else_is_refused() {
         let key = SenderKey::generate().unwrap();
-        let pem = key.to_pem().unwrap();
+        let pem = key.pem().unwrap();
         assert!(pem.lines().all(|line| line.len() <= 64));
         let again = SenderKey::from_pem(pem.as_bytes()).unwrap();
         assert_eq!(again.public(), key.public());

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet, Timestamp};
-use sns_proto::FILE_DESCRIPTOR_SET;
-use sns_proto::v1;
+use sns_proto::{CONTENT_DESCRIPTOR_SET, FILE_DESCRIPTOR_SET, device, v1};
 
-/// Gives the contract's own file, not those that it imports.
+/// Gives a contract's own file, not those that it imports.
+fn file_of(package: &str, set: &[u8]) -> FileDescriptorProto {
+    let set = FileDescriptorSet::decode(set).unwrap();
+    set.file.into_iter().find(|file| file.package() == package).unwrap()
+}
+
 fn contract() -> FileDescriptorProto {
-    let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
-    let own = |file: &FileDescriptorProto| file.package() == "sns.relay.v1";
-    set.file.into_iter().find(own).unwrap()
+    file_of("sns.relay.v1", FILE_DESCRIPTOR_SET)
 }
 
 #[test]
@@ -34,8 +36,13 @@ fn the_descriptor_has_the_service_with_its_five_methods() {
 
 /// Walks services, messages, fields, oneofs and enums by the paths of `descriptor.proto`.
 #[test]
-fn everything_in_the_contract_has_a_comment() {
-    let contract = contract();
+fn everything_in_both_contracts_has_a_comment() {
+    assert!(comments_of(&contract()) > 100);
+    assert!(comments_of(&file_of("sns.device.v1", CONTENT_DESCRIPTOR_SET)) > 30);
+}
+
+/// Gives how many names were seen; fails for one without a comment.
+fn comments_of(contract: &FileDescriptorProto) -> usize {
     let locations = &contract.source_code_info.as_ref().unwrap().location;
     let comments: HashMap<&[i32], &str> =
         locations.iter().map(|at| (at.path.as_slice(), at.leading_comments())).collect();
@@ -61,10 +68,17 @@ fn everything_in_the_contract_has_a_comment() {
             named.insert(vec![5, e, 2, v], value.name().to_owned());
         }
     }
-    assert!(named.len() > 100, "{} names were seen", named.len());
     let silent = |path: &[i32]| comments.get(path).is_none_or(|text| text.trim().is_empty());
     let bare: Vec<_> = named.iter().filter(|(path, _)| silent(path)).map(|(_, n)| n).collect();
     assert!(bare.is_empty(), "without a comment: {bare:?}");
+    named.len()
+}
+
+/// The relay shows its descriptor to whoever asks; what is under seal is no part of it.
+#[test]
+fn the_relays_descriptor_has_nothing_of_the_sealed_content() {
+    let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+    assert!(set.file.iter().all(|file| file.package() != "sns.device.v1"));
 }
 
 #[test]
@@ -105,4 +119,22 @@ fn an_outcome_of_a_later_contract_is_none_of_the_six() {
     let result = v1::Result { outcome: 7, ..v1::Result::default() };
     let read = v1::Result::decode(result.encode_to_vec().as_slice()).unwrap();
     assert_eq!(v1::Outcome::try_from(read.outcome).ok(), None);
+}
+
+/// The numbers of the fields are what an app that was published years ago reads.
+#[test]
+fn a_sealed_content_has_the_bytes_that_its_contract_says() {
+    let withdraw = device::v1::Withdraw { id: vec![2; 16] };
+    let content = device::v1::Content {
+        version: 1,
+        id: vec![1; 16],
+        sequence: 3,
+        written_at_unix_ms: 300,
+        body: Some(device::v1::content::Body::Withdraw(withdraw)),
+    };
+    let mut expected = vec![0x08, 1, 0x12, 16];
+    expected.extend([1; 16]);
+    expected.extend([0x18, 3, 0x20, 0xac, 0x02, 0x3a, 18, 0x0a, 16]);
+    expected.extend([2; 16]);
+    assert_eq!(content.encode_to_vec(), expected);
 }

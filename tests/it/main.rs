@@ -15,6 +15,7 @@ mod house;
 mod identity;
 mod library;
 mod load;
+mod nas;
 mod pressure;
 mod privacy;
 mod process;

@@ -353,6 +353,82 @@ pub struct TargetResult {
     pub renewed_handle: Option<String>,
 }
 
+// === impl TargetResult ===
+
+impl TargetResult {
+    /// Gives the plain good outcome.
+    pub const fn accepted() -> Self {
+        Self {
+            outcome: Outcome::Accepted,
+            reason: None,
+            provider_message_id: None,
+            retry_after_s: None,
+            gone_since: None,
+            renewed_handle: None,
+        }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Dsm, Self::Srm, Self::Surveillance];
+
+    /// Gives the name that the contract has for it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Dsm => "dsm",
+            Self::Srm => "srm",
+            Self::Surveillance => "surveillance",
+        }
+    }
+
+    /// Finds a source by its name.
+    pub fn of(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.label() == label)
+    }
+}
+
+// === impl Level ===
+
+impl Level {
+    /// All of them, the least grave first.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warn, Self::Error];
+
+    /// Gives the name that the contract has for it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+
+    /// Finds a level by its name.
+    pub fn of(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.label() == label)
+    }
+
+    /// Gives how grave it is as a number: 0, 1, 2.
+    pub const fn rank(self) -> i64 {
+        match self {
+            Self::Info => 0,
+            Self::Warn => 1,
+            Self::Error => 2,
+        }
+    }
+
+    /// Finds a level by its rank; what is out of range is as near as can be.
+    pub const fn of_rank(rank: i64) -> Self {
+        match rank {
+            ..=0 => Self::Info,
+            1 => Self::Warn,
+            2.. => Self::Error,
+        }
+    }
+}
+
 // === impl PairAnswer ===
 
 impl PairAnswer {
@@ -382,6 +458,18 @@ impl Urgency {
 // === impl Outcome ===
 
 impl Outcome {
+    /// Gives the name that the contract has for it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Gone => "gone",
+            Self::NotNow => "not_now",
+            Self::Refused => "refused",
+            Self::Misconfigured => "misconfigured",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Reads the outcome from the application door's status; `None` for one it never gives.
     pub const fn of_status(status: u16) -> Option<Self> {
         match status {

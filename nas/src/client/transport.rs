@@ -1,4 +1,5 @@
-//! Carries one request to the relay and one answer back: HTTP/1.1 and HTTP/2, TLS or not.
+//! Carries one request to the relay and one answer back: HTTP/1.1 and HTTP/2, TLS or not; and gRPC
+//! calls over a connection of their own.
 //!
 //! In: a request and the time it may take. Out: the whole answer, at most 4 MiB. Follows no
 //! redirect and retries nothing but a connection that died before the request went out.
@@ -22,7 +23,11 @@ use super::answer::ClientError;
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    calls: Calls,
 }
+
+/// A client for gRPC calls: HTTP/2 alone, pinged, so that a dead peer is noticed.
+pub(super) type Calls = Client<HttpsConnector<HttpConnector>, tonic::body::Body>;
 
 /// A whole answer.
 pub(super) struct Answer {
@@ -37,6 +42,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A kept connection is given up after this: before the relay's `server.header_timeout_ms` (10 s by
 /// default) closes it, which a request would meet half-way.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 // === impl Transport ===
 
@@ -74,8 +82,19 @@ impl Transport {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(connector.clone());
+        let calls = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .http2_only(true)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
-        Ok(Self { client })
+        Ok(Self { client, calls })
+    }
+
+    /// Gives the client for gRPC calls.
+    pub(super) fn calls(&self) -> Calls {
+        self.calls.clone()
     }
 
     /// Sends a request and reads the whole answer.
