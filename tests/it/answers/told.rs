@@ -11,7 +11,7 @@ use sns_loadtest::sim::fcm;
 use sns_loadtest::sim::script::Step;
 use sns_loadtest::sim::webpush;
 use sns_nas::client::message::{
-    Enrolment, Level, Notification, Outcome, Source, Target, TargetResult,
+    Enrolment, Level, Message, Notification, Outcome, Source, Target, TargetResult, Urgency,
 };
 use sns_nas::key::SenderKey;
 use sns_nas::seal::{self, BodyCap};
@@ -98,6 +98,11 @@ async fn the_nas_reads_one_result_for_each_target_with_all_that_its_outcome_hold
     let enrolment =
         Enrolment { model: "DS923+".into(), serial: "2230ABC".into(), ..Enrolment::default() };
     house.client.enrol(&nas, &enrolment).await.unwrap();
+    // A bad token is believed beside working ones alone, and Apple's answers come in any order.
+    let (device, endpoint) = house.paired(DeviceKind::Ios, &nas).await;
+    let body = seal::seal(&device.keys().device(), b"first", BodyCap::default()).unwrap().into();
+    let first = Message { ttl_s: 60, urgency: Urgency::High, topic: None, body };
+    assert_eq!(house.client.push(&endpoint, &nas, &first).await.unwrap().status, 201);
     let table = table();
     let mut targets = Vec::new();
     for row in &table {
