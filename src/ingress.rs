@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::config;
@@ -143,6 +143,25 @@ impl Doors {
         Instant::now() + sender_timeout.map_or(own, |timeout| timeout.min(own))
     }
 
+    /// Takes a request into work.
+    /// Errors: `overloaded`, `draining`.
+    fn admit(&self) -> Result<InFlight<'_>, Outcome> {
+        let in_flight = self.occupy()?;
+        if self.is_draining() {
+            return Err(not_now(Code::Draining));
+        }
+        Ok(in_flight)
+    }
+
+    /// Takes one of the places for requests in work; a drain does not turn away what had begun.
+    /// Errors: `overloaded`.
+    fn occupy(&self) -> Result<InFlight<'_>, Outcome> {
+        let place = self.in_flight.try_acquire().map_err(|_| not_now(Code::Overloaded))?;
+        let gauge = &self.relay.metrics.requests_in_flight;
+        gauge.inc();
+        Ok(InFlight { gauge, _place: place })
+    }
+
     async fn route(&self, method: &Method, path: &str, visit: Visit<'_>) -> (Door, Answer) {
         let door = door_of(path);
         let answer = self.answer(door, method, path, visit).await;
@@ -160,13 +179,7 @@ impl Doors {
         path: &str,
         visit: Visit<'_>,
     ) -> Result<Answer, Outcome> {
-        let Ok(_permit) = self.in_flight.try_acquire() else {
-            return Err(not_now(Code::Overloaded));
-        };
-        if self.is_draining() {
-            return Err(not_now(Code::Draining));
-        }
-        let _in_flight = InFlight::enter(&self.relay.metrics.requests_in_flight);
+        let _in_work = self.admit()?;
         let (post, get, put) = (Method::POST, Method::GET, Method::PUT);
         match door {
             Door::Push if *method == post => webpush::push(visit, last_segment(path)).await,
@@ -295,18 +308,14 @@ impl Visit<'_> {
     }
 }
 
-/// Counts a request while it is in work, however it ends.
-struct InFlight<'a>(&'a prometheus::IntGauge);
-
-impl<'a> InFlight<'a> {
-    fn enter(gauge: &'a prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
+/// A request in work, which is counted; dropping it gives its place back, however it ends.
+struct InFlight<'a> {
+    gauge: &'a prometheus::IntGauge,
+    _place: SemaphorePermit<'a>,
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.gauge.dec();
     }
 }

@@ -11,7 +11,7 @@ use sns_proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::super::{Doors, InFlight, not_now, notice};
+use super::super::{Doors, notice};
 use super::status::{result_of, status_of, timestamp};
 use super::stream::Conversation;
 use super::words;
@@ -47,13 +47,7 @@ impl Calls {
     ) -> Result<Response<T>, Status> {
         let metrics = &self.doors.relay.metrics;
         let carried = async {
-            let Ok(_permit) = self.doors.in_flight.try_acquire() else {
-                return Err(not_now(Code::Overloaded).into());
-            };
-            if self.doors.is_draining() {
-                return Err(not_now(Code::Draining).into());
-            }
-            let _in_flight = InFlight::enter(&metrics.requests_in_flight);
+            let _in_work = self.doors.admit()?;
             method.await
         };
         match carried.await {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Status, Streaming};
 
-use super::super::{Doors, InFlight, Panicked, caught, not_now};
+use super::super::{Doors, Panicked, caught, not_now};
 use super::calls::results_of;
 use super::status::{result_of, status_of};
 use super::words;
@@ -195,10 +195,7 @@ async fn carry(
     message: Option<Message>,
     deadline: Instant,
 ) -> Result<Vec<v1::Result>, Outcome> {
-    let Ok(_permit) = doors.in_flight.try_acquire() else {
-        return Err(not_now(Code::Overloaded));
-    };
-    let _in_flight = InFlight::enter(&doors.relay.metrics.requests_in_flight);
+    let _in_work = doors.occupy()?;
     let relay = &doors.relay;
     match message {
         Some(Message::Push(request)) => {
