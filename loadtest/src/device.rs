@@ -54,6 +54,11 @@ pub enum DeviceError {
 const SEALED_MEMBER: &str = "e";
 const TOKEN_BYTES: usize = 32;
 
+impl DeviceKind {
+    /// Every kind, in the order APNs, FCM, Web Push.
+    pub const ALL: [DeviceKind; 3] = [DeviceKind::Ios, DeviceKind::Android, DeviceKind::Browser];
+}
+
 impl Device {
     /// An iPhone with a new device token, 64 hexadecimal digits.
     pub fn new_ios() -> Result<Device, DeviceError> {

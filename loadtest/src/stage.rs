@@ -13,9 +13,11 @@ use tempfile::TempDir;
 use toml::{Table, Value};
 
 use crate::ca::{CaError, TestCa};
+use crate::device::DeviceKind;
 use crate::sim::SimError;
 use crate::sim::apns::{self, ApnsCredentials, ApnsSim, ApnsSimConfig};
 use crate::sim::fcm::{FcmSim, FcmSimConfig};
+use crate::sim::server::Controls;
 use crate::sim::webpush::{WebPushSim, WebPushSimConfig};
 
 /// The app that the stage's relay serves, with credentials for all three push services.
@@ -97,6 +99,15 @@ impl Stage {
         for rate in ["sender.ordinary", "sender.alarm", "device.ordinary", "device.alarm"] {
             self.set_key(&format!("limits.{rate}_per_minute"), 10_000_000);
             self.set_key(&format!("limits.{rate}_burst"), 1_000_000);
+        }
+    }
+
+    /// Gives what steers the push service of a kind of device.
+    pub fn controls(&self, kind: DeviceKind) -> &Controls {
+        match kind {
+            DeviceKind::Ios => self.apns.controls(),
+            DeviceKind::Android => self.fcm.controls(),
+            DeviceKind::Browser => self.webpush.controls(),
         }
     }
 

@@ -61,12 +61,7 @@ impl Theatre {
     }
 
     fn controls(&self, kind: DeviceKind) -> &Controls {
-        let stage = &self.house.stage;
-        match kind {
-            DeviceKind::Ios => stage.apns.controls(),
-            DeviceKind::Android => stage.fcm.controls(),
-            DeviceKind::Browser => stage.webpush.controls(),
-        }
+        self.house.stage.controls(kind)
     }
 
     /// Sends a new message; gives its key at the push service and what the sender hears.

@@ -203,8 +203,7 @@ impl House {
 }
 
 /// Every kind of device.
-pub(crate) const KINDS: [DeviceKind; 3] =
-    [DeviceKind::Ios, DeviceKind::Android, DeviceKind::Browser];
+pub(crate) const KINDS: [DeviceKind; 3] = DeviceKind::ALL;
 
 /// Gives the loopback address of a URL that names a port.
 pub(crate) fn address_of(url: &str) -> SocketAddr {

@@ -9,8 +9,6 @@ use sns_relay::reply;
 
 use crate::generated::check_part;
 
-const KINDS: [DeviceKind; 3] = [DeviceKind::Ios, DeviceKind::Android, DeviceKind::Browser];
-
 #[test]
 fn the_fault_matrix_of_reliability_md_is_the_one_that_the_tests_check() {
     check_part("docs/reliability.md", "fault-outcomes", &table());
@@ -23,7 +21,7 @@ fn table() -> String {
         .to_owned();
     for fault in Fault::ALL {
         let mut rows: Vec<(Vec<&str>, [String; 3])> = Vec::new();
-        for kind in KINDS {
+        for kind in DeviceKind::ALL {
             let cells = Moment::ALL.map(|moment| cell(fault, kind, moment));
             match rows.iter_mut().find(|row| row.1 == cells) {
                 Some(row) => row.0.push(service_name(kind)),
@@ -31,8 +29,11 @@ fn table() -> String {
             }
         }
         for (services, [before, during, after]) in rows {
-            let services =
-                if services.len() == KINDS.len() { "all".to_owned() } else { services.join(", ") };
+            let services = if services.len() == DeviceKind::ALL.len() {
+                "all".to_owned()
+            } else {
+                services.join(", ")
+            };
             let name = fault.name();
             writeln!(table, "| {name} | {services} | {before} | {during} | {after} |").unwrap();
         }

@@ -50,7 +50,6 @@ pub(crate) struct Round {
     pub(crate) back_after: Option<Duration>,
 }
 
-const KINDS: [DeviceKind; 3] = [DeviceKind::Ios, DeviceKind::Android, DeviceKind::Browser];
 /// What a push service takes when nothing is wrong; below it, times are the machine's own noise.
 const LATENCY: Duration = Duration::from_millis(20);
 /// What each service allows when nothing is wrong.
@@ -94,7 +93,7 @@ impl Plan {
         let relay = RelayChild::start(&self.relay, &mut stage).await?;
         let client = RelayClient::new(relay.url(), None)?;
         let mut parties = Vec::new();
-        for kind in KINDS {
+        for kind in DeviceKind::ALL {
             let party = Party::gather(kind, &stage, &client, relay.url()).await?;
             party.controls().connections.set_stream_limit(STREAM_LIMIT);
             party.controls().script.latency(LATENCY);

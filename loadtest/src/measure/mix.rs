@@ -120,11 +120,7 @@ impl Flow {
             stencils.push(make(&sender, &device, &endpoint, MESSAGE)?);
         }
         let crowd = Crowd::connect(url, &stage.ca, access.protocol, access.connections).await?;
-        let controls = match kind {
-            DeviceKind::Ios => stage.apns.controls(),
-            DeviceKind::Android => stage.fcm.controls(),
-            DeviceKind::Browser => stage.webpush.controls(),
-        };
+        let controls = stage.controls(kind);
         let (controls, stencils) = (controls.clone(), stencils.into());
         Ok(Flow { controls, crowd: Arc::new(crowd), stencils })
     }

@@ -72,8 +72,6 @@ pub(super) struct Sight {
     pub(super) live: usize,
 }
 
-pub(super) const KINDS: [DeviceKind; 3] =
-    [DeviceKind::Ios, DeviceKind::Android, DeviceKind::Browser];
 pub(super) const BEFORE_S: usize = 10;
 pub(super) const AFTER_S: usize = 20;
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -95,7 +93,7 @@ impl Plan {
         stage.set_key("server.request_timeout_ms", i64::from(self.request_timeout_ms));
         let relay = RelayChild::start(&program, &mut stage).await?;
         let mut flows = Vec::new();
-        for kind in KINDS {
+        for kind in DeviceKind::ALL {
             let flow = Flow::gather(kind, Class::Ordinary, &stage, relay.url(), ACCESS).await?;
             flow.controls().connections.set_stream_limit(STREAM_LIMIT);
             flow.controls().script.latency(LATENCY);
@@ -149,7 +147,7 @@ impl Plan {
 impl Service {
     /// Gives its name, as the reports show it.
     pub(super) fn name(self) -> &'static str {
-        crate::fault::service_name(KINDS[self as usize])
+        crate::fault::service_name(DeviceKind::ALL[self as usize])
     }
 }
 

@@ -66,6 +66,11 @@ pub trait Judged: Serialize {
     }
 }
 
+/// Names the bounds that do not hold.
+pub(super) fn missed(bounds: &[(bool, &str)]) -> impl Iterator<Item = String> {
+    bounds.iter().filter(|(holds, _)| !holds).map(|(_, bound)| (*bound).to_owned())
+}
+
 // === impl Run ===
 
 impl Run {

@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep_until};
 use super::child::RelayChild;
 use super::crowd::Protocol;
 use super::mix::{Access, Class, Course, Flow, Verified, soon};
-use super::outage::KINDS;
 use super::pace::Pace;
 use super::{MeasureError, beside};
+use crate::device::DeviceKind;
 use crate::fault::Fault;
 use crate::fault::timeline::Timeline;
 use crate::sim::server::Controls;
@@ -89,7 +89,7 @@ impl Plan {
         stage.set_key("server.request_timeout_ms", i64::from(self.request_timeout_ms));
         let relay = RelayChild::start(&program, &mut stage).await?;
         let (mut messages, mut alarms) = (Vec::new(), Vec::new());
-        for kind in KINDS {
+        for kind in DeviceKind::ALL {
             let gather = |class| Flow::gather(kind, class, &stage, relay.url(), ACCESS);
             messages.push(gather(Class::Ordinary).await?);
             alarms.push(gather(Class::Alarm).await?);
@@ -158,7 +158,7 @@ impl Plan {
     fn timeline(&self) -> Timeline {
         let total = self.total().saturating_sub(2 * self.quiet());
         let longest = Duration::from_secs(u64::from(self.fault_s_max));
-        Timeline::random(self.seed, KINDS.len(), (FAULT_MIN, longest), total)
+        Timeline::random(self.seed, DeviceKind::ALL.len(), (FAULT_MIN, longest), total)
     }
 
     /// The messages of one class in a second to each push service.

@@ -59,11 +59,7 @@ impl Party {
         client: &RelayClient,
         url: &str,
     ) -> Result<Party, MeasureError> {
-        let controls = match kind {
-            DeviceKind::Ios => stage.apns.controls(),
-            DeviceKind::Android => stage.fcm.controls(),
-            DeviceKind::Browser => stage.webpush.controls(),
-        };
+        let controls = stage.controls(kind);
         let sender = Sender::new(url)?;
         let mut devices = Vec::new();
         for _ in 0..DEVICES {

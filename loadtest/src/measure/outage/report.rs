@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::super::mix::{Course, Summary, Verified};
-use super::super::report::Judged;
+use super::super::report::{Judged, missed};
 use super::{AFTER_S, BEFORE_S, LOOK_EVERY, Plan, Sight};
 
 /// The figures of one measurement.
@@ -114,8 +114,7 @@ impl Report {
             ),
             (self.verified == Verified::default(), "nothing lost, doubled or called gone"),
         ];
-        let missed = bounds.iter().filter(|(holds, _)| !holds);
-        self.missed.extend(missed.map(|(_, bound)| (*bound).to_owned()));
+        self.missed.extend(missed(&bounds));
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::super::mix::summary::percent;
 use super::super::mix::{Course, Summary, Verified};
-use super::super::report::Judged;
+use super::super::report::{Judged, missed};
 use super::cpu::Loop;
 use super::{Phases, Plan, SAMPLE_EVERY, Seen};
 
@@ -157,8 +157,7 @@ impl Report {
             (self.memory_peak_kib <= plan.memory_mib_max * 1_024, "memory bounded"),
             (self.verified == Verified::default(), "nothing lost, doubled or called gone"),
         ];
-        let missed = bounds.iter().filter(|(holds, _)| !holds);
-        self.missed.extend(missed.map(|(_, bound)| (*bound).to_owned()));
+        self.missed.extend(missed(&bounds));
     }
 }
 

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::super::mix::{Course, Summary, Verified};
-use super::super::outage::KINDS;
-use super::super::report::Judged;
+use super::super::report::{Judged, missed};
 use super::{Plan, Sample};
+use crate::device::DeviceKind;
 use crate::fault::service_name;
 use crate::fault::timeline::Timeline;
 
@@ -48,7 +48,7 @@ impl Report {
         }
         let mut stretches = Vec::new();
         for (class, courses) in [("messages", messages), ("alarms", alarms)] {
-            for (kind, course) in KINDS.iter().zip(courses) {
+            for (kind, course) in DeviceKind::ALL.iter().zip(courses) {
                 let name = format!("{class} to {}", service_name(*kind));
                 stretches.push((name, course.summary(0..usize::MAX)));
             }
@@ -90,8 +90,7 @@ impl Report {
             (late == 0, "every answer inside its deadline"),
             (self.verified == Verified::default(), "nothing lost, doubled or called gone"),
         ];
-        let missed = bounds.iter().filter(|(holds, _)| !holds);
-        self.missed.extend(missed.map(|(_, bound)| (*bound).to_owned()));
+        self.missed.extend(missed(&bounds));
     }
 }
 
