@@ -6,18 +6,22 @@ export CARGO_TARGET_DIR
 # cargo as rustup installs it, also where the shell's profile was not read again since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build demo lint test tools
+# Where Python keeps the SMTP server of the tests and the demo.
+PYTHON := $(CARGO_TARGET_DIR)/python
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: build demo lint smtp smtp-fetch test tools
 
 # Release binaries: sns-relay, sns-nas, sns-demo.
 build: tools
 	cargo build --release --workspace --locked
 
-# One NAS, three devices, the real relay, simulated push services. KEEP=1 leaves it up, with lines
-# to try.
-demo: build
+# One NAS, its daemon, three devices and a mail address, the real relay, simulated push services
+# and a real SMTP server. KEEP=1 leaves it up, with lines to try.
+demo: build smtp
 	@"$(CARGO_TARGET_DIR)/release/sns-demo" $(if $(filter-out 0,$(KEEP)),--keep)
 
-test: tools
+test: tools smtp
 	cargo test --workspace --locked
 
 # Format, lints, documentation; a warning is a failure.
@@ -31,3 +35,15 @@ tools:
 	@command -v cargo >/dev/null || { echo "cargo is missing: https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "cc is missing: sudo apt install build-essential"; exit 1; }
 	@cargo --version || { echo "rustup cannot fetch the toolchain of rust-toolchain.toml"; exit 1; }
+
+# A real SMTP server (aiosmtpd) for the tests and the demo, in a folder of its own.
+smtp:
+	@"$(PYTHON)/bin/python" -c "import aiosmtpd" 2>/dev/null || $(MAKE) --no-print-directory smtp-fetch
+
+smtp-fetch:
+	@echo "fetching the SMTP server of the tests and the demo: aiosmtpd, into $(PYTHON)"
+	@python3 -m venv --clear "$(PYTHON)" >/dev/null 2>&1 || { \
+		echo "python3-venv is missing: installing Debian's"; \
+		$(AS_ROOT) apt-get -q update && $(AS_ROOT) apt-get -q -y install python3-venv \
+		&& python3 -m venv --clear "$(PYTHON)"; }
+	@"$(PYTHON)/bin/pip" --quiet --disable-pip-version-check install aiosmtpd==1.4.6

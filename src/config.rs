@@ -6,6 +6,7 @@
 //! again. Nothing here binds a port or makes a file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub mod app;
 
 mod apps;
 
+pub mod email;
+
 mod sections;
 
 mod upstream;
@@ -37,6 +40,7 @@ mod url;
 
 pub use app::{ApnsCredential, App, AppApns, AppFcm, AppWebPush};
 pub use apps::VAPID_KEY_FILE;
+pub use email::{AppEmail, Email, EmailLogin, EmailSecurity};
 pub use fault::{Fault, Faults};
 pub use proxy::{Proxy, ProxyKind, ProxyLogin};
 pub use secret::Secret;
@@ -76,6 +80,8 @@ pub struct Config {
     pub fcm: Fcm,
     /// The browsers' services.
     pub webpush: WebPush,
+    /// The SMTP server; none where no app sends mail.
+    pub email: Option<Email>,
     /// The published apps by name.
     pub apps: BTreeMap<AppName, Arc<App>>,
     /// What is right but dangerous, for the log.
@@ -210,6 +216,10 @@ pub enum EnrolmentPolicy {
 pub struct Pairing {
     /// Life of a handle.
     pub handle_lifetime: Duration,
+    /// Mails with a new handle that go to one address in an hour.
+    pub proofs_per_address_per_hour: u64,
+    /// Such mails to all addresses together in a minute.
+    pub proofs_per_minute: u64,
 }
 
 /// Section `limits`.
@@ -401,7 +411,13 @@ impl Config {
         let apns = sections::apns(r);
         let fcm = sections::fcm(r);
         let webpush = sections::webpush(r);
+        let email = email::email(r);
         let apps = apps::apps(r, keys.as_ref());
+        if let (Some(email), Some(server)) = (&email, &server) {
+            let mailing = apps.values().filter(|app| app.email.is_some());
+            let mailing = mailing.map(|app| (&app.name as &dyn fmt::Display, app.allow_plain));
+            email::check_with_apps(r, email.is_some(), &server.public_url.origin, mailing);
+        }
         Some(Self {
             server: server?,
             admin: admin?,
@@ -418,6 +434,7 @@ impl Config {
             apns: apns?,
             fcm: fcm?,
             webpush: webpush?,
+            email: email?,
             apps,
             warnings: Vec::new(),
         })

@@ -26,6 +26,8 @@ pub mod answer;
 
 pub mod body;
 
+pub mod farewell;
+
 pub mod grpc;
 
 pub mod http_door;
@@ -189,6 +191,8 @@ impl Doors {
             Door::Identity if *method == get => http_door::identity(&visit).await,
             Door::KeyRotation if *method == put => http_door::rotate_key(visit).await,
             Door::App if *method == get => http_door::app(&visit, last_segment(path)),
+            Door::Unsubscribe if *method == get => farewell::ask(&visit, last_segment(path)),
+            Door::Unsubscribe if *method == post => farewell::take(visit, last_segment(path)).await,
             Door::OpenApi if *method == get => Ok(Answer::ready(openapi::json())),
             Door::Pairings | Door::App if *method == Method::OPTIONS => Ok(Answer::preflight()),
             Door::Other => Err(Refusal::new(Code::RouteUnknown).into()),
@@ -223,6 +227,7 @@ fn door_of(path: &str) -> Door {
         "/openapi.json" => Door::OpenApi,
         _ if is_child(path, "/push/") => Door::Push,
         _ if is_child(path, "/v1/apps/") => Door::App,
+        _ if is_child(path, "/unsubscribe/") => Door::Unsubscribe,
         _ => Door::Other,
     }
 }
@@ -233,6 +238,7 @@ const fn methods(door: Door) -> &'static str {
         Door::KeyRotation => "PUT",
         Door::Pairings => "POST, OPTIONS",
         Door::App => "GET, OPTIONS",
+        Door::Unsubscribe => "GET, POST",
         _ => "POST",
     }
 }

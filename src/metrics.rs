@@ -42,6 +42,8 @@ pub enum Door {
     KeyRotation,
     /// `GET /v1/apps/{app}`.
     App,
+    /// `GET` and `POST /unsubscribe/{link}`.
+    Unsubscribe,
     /// `GET /openapi.json`.
     OpenApi,
     /// gRPC `Enrol`.
@@ -268,7 +270,7 @@ impl Outcomes {
 
 impl Door {
     /// Every door.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Push,
         Self::Notifications,
         Self::Pairings,
@@ -276,6 +278,7 @@ impl Door {
         Self::Identity,
         Self::KeyRotation,
         Self::App,
+        Self::Unsubscribe,
         Self::OpenApi,
         Self::GrpcEnrol,
         Self::GrpcPair,
@@ -294,6 +297,7 @@ impl Door {
             Self::Identity => "identity",
             Self::KeyRotation => "key_rotation",
             Self::App => "app",
+            Self::Unsubscribe => "unsubscribe",
             Self::OpenApi => "openapi",
             Self::GrpcEnrol => "grpc_enrol",
             Self::GrpcPair => "grpc_pair",
@@ -322,7 +326,9 @@ fn credential_expiry(registry: &Registry) -> Result<GaugeVec, prometheus::Error>
     Ok(vec)
 }
 
-fn holds(registry: &Registry) -> Result<[Arc<BreakerMetrics>; 3], prometheus::Error> {
+fn holds(
+    registry: &Registry,
+) -> Result<[Arc<BreakerMetrics>; PushService::ALL.len()], prometheus::Error> {
     breakers(
         registry,
         ("sns_credential_holds", "Credentials held because the push service refuses them."),
@@ -330,7 +336,7 @@ fn holds(registry: &Registry) -> Result<[Arc<BreakerMetrics>; 3], prometheus::Er
     )
 }
 
-fn held(registry: &Registry) -> Result<[IntCounter; 3], prometheus::Error> {
+fn held(registry: &Registry) -> Result<[IntCounter; PushService::ALL.len()], prometheus::Error> {
     let help = "Messages not sent because the push service had asked to wait.";
     let vec = counters(registry, "sns_held_total", help, &["service"])?;
     Ok(PushService::ALL.map(|service| vec.with_label_values(&[service.label()])))
@@ -339,7 +345,7 @@ fn held(registry: &Registry) -> Result<[IntCounter; 3], prometheus::Error> {
 fn mass_gone(
     registry: &Registry,
     apps: &[&AppName],
-) -> Result<BTreeMap<AppName, [IntGauge; 3]>, prometheus::Error> {
+) -> Result<BTreeMap<AppName, [IntGauge; PushService::ALL.len()]>, prometheus::Error> {
     let name = "sns_mass_gone_suspected";
     let help = "1 while a credential's \"gone\" answers are too many to be believed.";
     let vec = IntGaugeVec::new(Opts::new(name, help), &["app", "service"])?;
@@ -350,7 +356,7 @@ fn mass_gone(
     Ok(apps.iter().map(|app| ((*app).clone(), gauges(app))).collect())
 }
 
-fn pools(registry: &Registry) -> Result<[PoolMetrics; 3], prometheus::Error> {
+fn pools(registry: &Registry) -> Result<[PoolMetrics; PushService::ALL.len()], prometheus::Error> {
     let connections = gauges(
         registry,
         "sns_upstream_connections",
@@ -395,7 +401,7 @@ fn breakers(
     registry: &Registry,
     open: (&str, &str),
     events: (&str, &str),
-) -> Result<[Arc<BreakerMetrics>; 3], prometheus::Error> {
+) -> Result<[Arc<BreakerMetrics>; PushService::ALL.len()], prometheus::Error> {
     let open = gauges(registry, open.0, open.1)?;
     let events = counters(registry, events.0, events.1, &["service", "event"])?;
     Ok(PushService::ALL.map(|service| {

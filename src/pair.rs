@@ -13,6 +13,8 @@ use crate::authenticate::Sender;
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::push::{Address, AppName, Thumbprint};
 
+pub mod farewell;
+
 pub mod seal;
 
 use seal::{Inside, Ring};
@@ -101,6 +103,16 @@ impl Device {
     /// Gives the app that was paired.
     pub const fn app(&self) -> &AppName {
         &self.inside.app
+    }
+
+    /// Gives the only key that may use the handle.
+    pub const fn sender(&self) -> &Thumbprint {
+        &self.inside.sender
+    }
+
+    /// Gives when the handle was made, in seconds since 1970.
+    pub const fn issued_at_unix_s(&self) -> u64 {
+        self.inside.issued_at_unix_s
     }
 
     /// Gives what stands for the device in memory, where its address must not: a hash of both

@@ -32,6 +32,8 @@ pub mod fcm;
 
 pub mod webpush;
 
+pub mod email;
+
 use upstream::{
     AddressGuard, BreakerMetrics, Egress, Limits, Names, Origin, Pool, PoolMetrics, SendError,
 };
@@ -62,6 +64,8 @@ pub enum AnyProvider {
     Fcm(fcm::Fcm),
     /// The browsers'.
     WebPush(webpush::WebPush),
+    /// The operator's SMTP server.
+    Email(email::Email),
 }
 
 /// What one attempt came to.
@@ -114,6 +118,9 @@ pub enum SetupError {
     /// The client certificate or the roots.
     #[error("TLS cannot be set up")]
     Tls(#[from] tls::TlsError),
+    /// The roots or the name of the SMTP server.
+    #[error("TLS to the SMTP server cannot be set up")]
+    MailTls(#[source] lettre::transport::smtp::Error),
     /// The push service's URL.
     #[error("the push service's host is not a name or an address")]
     Origin(#[from] upstream::OriginError),
@@ -137,6 +144,7 @@ impl Provider for AnyProvider {
             Self::Apns(apns) => apns.send(route, deadline).await,
             Self::Fcm(fcm) => fcm.send(route, deadline).await,
             Self::WebPush(webpush) => webpush.send(route, deadline).await,
+            Self::Email(email) => email.send(route, deadline).await,
         }
     }
 
@@ -145,6 +153,7 @@ impl Provider for AnyProvider {
             Self::Apns(apns) => apns.renew_credential(spent, deadline).await,
             Self::Fcm(fcm) => fcm.renew_credential(spent, deadline).await,
             Self::WebPush(webpush) => webpush.renew_credential(spent, deadline).await,
+            Self::Email(email) => email.renew_credential(spent, deadline).await,
         }
     }
 
@@ -153,6 +162,7 @@ impl Provider for AnyProvider {
             Self::Apns(apns) => apns.warm(deadline).await,
             Self::Fcm(fcm) => fcm.warm(deadline).await,
             Self::WebPush(webpush) => webpush.warm(deadline).await,
+            Self::Email(email) => email.warm(deadline).await,
         }
     }
 }

@@ -15,8 +15,11 @@ pub mod content;
 
 pub mod device;
 
+pub mod mailbox;
+
 pub use content::{Content, Plain, Sealed};
 pub use device::{Address, Endpoint};
+pub use mailbox::Mailbox;
 
 use crate::outcome::{Code, Refusal};
 
@@ -67,6 +70,8 @@ pub enum PushService {
     Fcm,
     /// RFC 8030: Mozilla's, Apple's, Google's and Microsoft's services for browsers.
     WebPush,
+    /// Electronic mail, by the operator's SMTP server.
+    Email,
 }
 
 /// The APNs environment that a device token belongs to.
@@ -143,7 +148,7 @@ impl Class {
 
 impl PushService {
     /// Every push service.
-    pub const ALL: [Self; 3] = [Self::Apns, Self::Fcm, Self::WebPush];
+    pub const ALL: [Self; 4] = [Self::Apns, Self::Fcm, Self::WebPush, Self::Email];
 
     /// Gives the name that the contract and the metrics use.
     pub const fn label(self) -> &'static str {
@@ -151,6 +156,7 @@ impl PushService {
             Self::Apns => "apns",
             Self::Fcm => "fcm",
             Self::WebPush => "webpush",
+            Self::Email => "email",
         }
     }
 

@@ -22,10 +22,12 @@ use crate::feedback::complaints::Complaints;
 use crate::metrics::{Door, Metrics};
 use crate::outcome::retry::{self, Decision};
 use crate::outcome::{Code, Outcome, Refusal};
+use crate::pair::farewell::Farewells;
 use crate::pair::{Device, Paired, Pairer};
 use crate::provider::webpush::address::HostGuard;
 use crate::provider::{AnyProvider, Attempt, Provider as _};
-use crate::push::{Address, AppName, Class, Environment, Push, PushService, SenderKey};
+use crate::push::{Address, AppName, Class, Environment, Mailbox, Push, PushService, SenderKey};
+use crate::route::mail::Proof;
 use crate::route::{Route, Router};
 use crate::store::{NasIdentity, Store};
 
@@ -39,6 +41,8 @@ pub struct Relay {
     pub enroller: Enroller,
     /// Handle → device.
     pub pairer: Pairer,
+    /// Who wants no more mail.
+    pub farewells: Arc<Farewells>,
     /// Device and push → route.
     pub router: Router,
     /// Route → outcome.
@@ -74,6 +78,8 @@ pub enum Lane {
     Fcm,
     /// Web Push.
     WebPush,
+    /// E-mail.
+    Email,
 }
 
 /// What became of one message, and a fresh handle where the old one ages.
@@ -98,9 +104,11 @@ pub struct Target {
 
 /// What a pairing came to.
 pub struct NewPairing {
-    /// The handle.
-    pub paired: Paired,
-    /// Bytes of the largest sealed body.
+    /// The handle; none where it travels through the channel that it opens.
+    pub handle: Option<String>,
+    /// Until when the handle is good, in seconds since 1970.
+    pub expires_at_unix_s: u64,
+    /// Bytes of the largest body.
     pub body_bytes_max: usize,
 }
 
@@ -166,12 +174,15 @@ impl Relay {
     }
 
     /// Pairs a device with the only key that may use its handle.
-    /// Errors: `app_unknown`, `service_not_configured`, `endpoint_not_allowed`.
-    pub fn pair(
+    /// The handle of a mail address goes to that address alone: whoever uses it has read it there.
+    /// Errors: `app_unknown`, `service_not_configured`, `endpoint_not_allowed`; whatever became of
+    /// the mail.
+    pub async fn pair(
         &self,
         app: AppName,
         address: Address,
         sender: SenderKey,
+        deadline: Instant,
     ) -> Result<NewPairing, Outcome> {
         self.app(&app)?;
         if let Address::WebPush { endpoint } = &address
@@ -184,8 +195,51 @@ impl Relay {
             .body_bytes_max(&app, address.service())
             .ok_or_else(|| Refusal::of_field(Code::ServiceNotConfigured, "service"))?;
         let now_unix_s = self.clock.unix_s();
-        let paired = self.pairer.pair(app, address, sender.thumbprint(), now_unix_s)?;
-        Ok(NewPairing { paired, body_bytes_max })
+        let sender = sender.thumbprint();
+        let paired = self.pairer.pair(app.clone(), address.clone(), sender, now_unix_s)?;
+        let expires_at_unix_s = paired.expires_at_unix_s;
+        let handle = match &address {
+            Address::Email { mailbox } => {
+                self.prove(&app, mailbox, paired, deadline).await?;
+                None
+            }
+            _ => Some(paired.handle),
+        };
+        Ok(NewPairing { handle, expires_at_unix_s, body_bytes_max })
+    }
+
+    /// Sends a handle through the channel that it opens.
+    async fn prove(
+        &self,
+        app: &AppName,
+        mailbox: &Mailbox,
+        paired: Paired,
+        deadline: Instant,
+    ) -> Result<(), Outcome> {
+        self.quota.charge_proof(&mailbox.tag())?;
+        let Paired { handle, expires_at_unix_s } = paired;
+        let proof = Proof { handle: &handle, expires_at_unix_s };
+        let route = self.router.proof(app, mailbox, &proof, self.clock.unix_s())?;
+        let lane = self.carriers.get(app).and_then(|app| app.get(&Lane::Email));
+        let carrier = lane.ok_or(Outcome::Misconfigured { code: Code::CredentialUnavailable })?;
+        let (outcome, _) = self.send(PushService::Email, &carrier.provider, &route, deadline).await;
+        self.metrics.settled(app, PushService::Email, &outcome);
+        match outcome {
+            Outcome::Accepted { .. } => Ok(()),
+            outcome => Err(outcome),
+        }
+    }
+
+    /// Tells whether a link to unsubscribe is one of ours.
+    /// Errors: `unsubscribe_link_invalid`.
+    pub fn farewell_link(&self, link: &str) -> Result<(), Refusal> {
+        self.farewells.check(link)
+    }
+
+    /// Takes the farewell of a mail address's owner.
+    /// Errors: `unsubscribe_link_invalid`.
+    pub fn farewell(&self, link: &str) -> Result<(), Refusal> {
+        self.farewells.take(link, self.clock.unix_s())
     }
 
     /// Gives an app with its credentials.
@@ -248,6 +302,10 @@ impl Relay {
             Ok(device) => device,
             Err(refusal) => return Settled::new(refusal.into()),
         };
+        if let Some(outcome) = self.said_farewell(&device) {
+            self.settle(door, &device, &outcome, started.elapsed());
+            return Settled::new(outcome);
+        }
         let route = self.router.route(&device, push, now_unix_s);
         let ttl_s = route.as_ref().ok().map(Route::ttl_s);
         let (outcome, upstream) = match route {
@@ -257,6 +315,15 @@ impl Relay {
         self.settle(door, &device, &outcome, started.elapsed().saturating_sub(upstream));
         let renewed_handle = self.pairer.renewed(&device, now_unix_s);
         Settled { outcome, renewed_handle, ttl_s, budget }
+    }
+
+    /// Gives `gone` for a mail address whose owner has unsubscribed, so that the sender gives the
+    /// pairing up.
+    fn said_farewell(&self, device: &Device) -> Option<Outcome> {
+        let Address::Email { .. } = device.address() else { return None };
+        let since_unix_s = self.farewells.since(device)?;
+        let since_unix_ms = Some(since_unix_s.saturating_mul(1000));
+        Some(Outcome::Gone { code: Code::EmailUnsubscribed, since_unix_ms })
     }
 
     /// Lets a message in, or turns it away at once; what is too late is not started.
@@ -318,14 +385,15 @@ impl Relay {
         if let Err(outcome) = self.quota.charge_device(class, tag) {
             return (outcome, Duration::ZERO);
         }
+        let service = device.address().service();
         if let Some(held) = carrier.feedback.hold(tag, Instant::now()) {
-            self.metrics.held(device.address().service());
+            self.metrics.held(service);
             return (held, Duration::ZERO);
         }
-        let (outcome, upstream) = self.send(device, &carrier.provider, route, deadline).await;
+        let (outcome, upstream) = self.send(service, &carrier.provider, route, deadline).await;
         let outcome = carrier.feedback.learn(tag, outcome, Instant::now());
         let suspicious = carrier.feedback.is_suspicious();
-        self.metrics.mass_gone(device.app(), device.address().service(), suspicious);
+        self.metrics.mass_gone(device.app(), service, suspicious);
         (outcome, upstream)
     }
 
@@ -333,7 +401,7 @@ impl Relay {
     /// Gives the outcome and the push service's part of the time.
     async fn send(
         &self,
-        device: &Device,
+        service: PushService,
         provider: &AnyProvider,
         route: &Route,
         deadline: Instant,
@@ -344,7 +412,7 @@ impl Relay {
             number += 1;
             let attempt: Attempt = provider.send(route, deadline).await;
             if let Some(time) = attempt.upstream {
-                self.metrics.push_service_part(device.address().service(), time);
+                self.metrics.push_service_part(service, time);
                 upstream += time;
             }
             let again = match retry::decide(&attempt.outcome, number) {
@@ -393,6 +461,7 @@ impl Lane {
             Address::Apns { environment, .. } => Self::Apns(*environment),
             Address::Fcm { .. } => Self::Fcm,
             Address::WebPush { .. } => Self::WebPush,
+            Address::Email { .. } => Self::Email,
         }
     }
 }

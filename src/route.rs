@@ -15,11 +15,17 @@ use bytes::Bytes;
 use crate::config::App;
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::pair::Device;
+use crate::pair::farewell::Farewells;
 use crate::push::{
-    Address, AppName, BASE64URL, Class, Content, Endpoint, MessageId, Push, PushService, Urgency,
+    Address, AppName, BASE64URL, Class, Content, Endpoint, Mailbox, MessageId, Push, PushService,
+    Urgency,
 };
 
 pub mod envelope;
+
+pub mod mail;
+
+use mail::{MailEnvelope, Proof};
 
 use envelope::{ApnsEnvelope, FcmEnvelope, FcmFields, TooLarge};
 
@@ -27,6 +33,7 @@ use envelope::{ApnsEnvelope, FcmEnvelope, FcmFields, TooLarge};
 pub struct Router {
     apps: BTreeMap<AppName, Entry>,
     collapse_key: hmac::Key,
+    farewells: Arc<Farewells>,
 }
 
 /// A message ready to be sent to one device.
@@ -46,6 +53,7 @@ pub struct Route {
 struct Entry {
     app: Arc<App>,
     apns: Option<ApnsEnvelope>,
+    mail: Option<MailEnvelope>,
 }
 
 /// Apple stores 30 days at most.
@@ -60,15 +68,24 @@ const COLLAPSE_ID_BYTES: usize = 24;
 // === impl Router ===
 
 impl Router {
-    /// Takes the apps and the secret under which topics are hashed.
-    pub fn new(apps: &BTreeMap<AppName, Arc<App>>, collapse_secret: &[u8; 32]) -> Self {
+    /// Takes the apps, the secret under which topics are hashed, and what the mails' links are made
+    /// of.
+    pub fn new(
+        apps: &BTreeMap<AppName, Arc<App>>,
+        collapse_secret: &[u8; 32],
+        farewells: Arc<Farewells>,
+        public_origin: &str,
+    ) -> Self {
+        let mail = |app: &App| MailEnvelope::new(&app.name, app.email.as_ref()?, public_origin);
         let entry = |app: &Arc<App>| Entry {
             app: Arc::clone(app),
             apns: app.apns.as_ref().map(ApnsEnvelope::new),
+            mail: mail(app),
         };
         Self {
             apps: apps.iter().map(|(name, app)| (name.clone(), entry(app))).collect(),
             collapse_key: hmac::Key::new(hmac::HMAC_SHA256, collapse_secret),
+            farewells,
         }
     }
 
@@ -87,6 +104,7 @@ impl Router {
             PushService::WebPush => {
                 entry.app.webpush.as_ref().map(envelope::webpush_body_bytes_max)
             }
+            PushService::Email => entry.mail.as_ref().map(|_| MailEnvelope::text_bytes_max()),
         }
     }
 
@@ -106,6 +124,7 @@ impl Router {
         // Derived from the device, so that a retry of one target alone keeps its id, and so that
         // the push services cannot tell by the id that two devices were sent the same notification.
         let id = push.id.map(|id| id.for_device(address.as_bytes()));
+        let message_id = id.unwrap_or_else(MessageId::random);
         let body = match address {
             Address::Apns { .. } => {
                 let envelope = entry.apns.as_ref().ok_or(missing)?;
@@ -134,17 +153,51 @@ impl Router {
                     }
                 }
             }
+            Address::Email { mailbox } => {
+                let mail = entry.mail.as_ref().ok_or(missing)?;
+                let Content::Plain(plain) = &push.content else {
+                    return Err(Refusal::of_field(Code::PlainMissing, "sealed").into());
+                };
+                let link = self.farewells.link(device);
+                Ok(mail.notification(mailbox, push, message_id, plain, &link, now_unix_s)?)
+            }
         };
         Ok(Route {
             app: Arc::clone(&entry.app),
             address: address.clone(),
-            message_id: id.unwrap_or_else(MessageId::random),
+            message_id,
             body: body.map_err(|TooLarge| Refusal::new(Code::ContentTooLarge))?,
             ttl_s,
             expiration_unix_s: if ttl_s == 0 { 0 } else { now_unix_s + u64::from(ttl_s) },
             urgency: push.urgency,
             class: push.class,
             collapse_id,
+        })
+    }
+
+    /// Makes the mail that brings a new handle to its address.
+    /// Errors: `service_not_configured`.
+    pub fn proof(
+        &self,
+        app: &AppName,
+        mailbox: &Mailbox,
+        proof: &Proof<'_>,
+        now_unix_s: u64,
+    ) -> Result<Route, Outcome> {
+        let missing = || Refusal::of_field(Code::ServiceNotConfigured, "service");
+        let entry = self.apps.get(app).ok_or_else(missing)?;
+        let mail = entry.mail.as_ref().ok_or_else(missing)?;
+        let message_id = MessageId::random();
+        Ok(Route {
+            app: Arc::clone(&entry.app),
+            address: Address::Email { mailbox: mailbox.clone() },
+            message_id,
+            body: mail.proof(mailbox, message_id, proof, now_unix_s)?,
+            ttl_s: 0,
+            expiration_unix_s: proof.expires_at_unix_s,
+            urgency: Urgency::Normal,
+            class: Class::Ordinary,
+            collapse_id: None,
         })
     }
 
@@ -165,6 +218,8 @@ fn clamp_ttl_s(address: &Address, ttl_s: u32) -> u32 {
         Address::Apns { .. } => ttl_s.min(APNS_TTL_S_MAX),
         Address::Fcm { .. } => ttl_s.min(FCM_TTL_S_MAX),
         Address::WebPush { endpoint } => ttl_s.clamp(webpush_ttl_s_min(endpoint), FCM_TTL_S_MAX),
+        // A mail has no lifetime; an SMTP server tries for some days.
+        Address::Email { .. } => ttl_s,
     }
 }
 

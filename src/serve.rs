@@ -31,6 +31,7 @@ use crate::ingress::Doors;
 use crate::keys::{HandleKeys, KeysError, SerialPepper};
 use crate::metrics::Metrics;
 use crate::pair::Pairer;
+use crate::pair::farewell::Farewells;
 use crate::pair::seal::{Ring, RingKey, Unopened};
 use crate::provider::SetupError;
 use crate::relay::Relay;
@@ -174,6 +175,8 @@ fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, 
     let pepper = SerialPepper::load(&config.keys.directory)?;
     let ring = load_ring(&config.keys.directory)?;
     let (carriers, host_guard) = providers::build(config, &clock, &metrics)?;
+    let farewells = Farewells::new(&derived(pepper.expose(), b"sns-relay farewell 1"));
+    let farewells = Arc::new(farewells);
     Ok(Relay {
         authenticator: Authenticator::new(
             &config.authenticate,
@@ -181,9 +184,15 @@ fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, 
         ),
         enroller: Enroller::new(config.enrolment, pepper.expose()),
         pairer: Pairer::new(ring, config.pairing.handle_lifetime),
-        router: Router::new(&config.apps, &collapse_secret(pepper.expose())),
+        router: Router::new(
+            &config.apps,
+            &derived(pepper.expose(), b"sns-relay collapse alias 1"),
+            Arc::clone(&farewells),
+            &config.server.public_url.origin,
+        ),
+        farewells,
         carriers,
-        quota: Quota::new(&config.limits),
+        quota: Quota::new(&config.limits, &config.pairing),
         duplicates: Duplicates::new(&config.duplicates),
         host_guard,
         store: Store::open(&config.store)?,
@@ -193,12 +202,12 @@ fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, 
     })
 }
 
-/// The alias of a topic has a secret of its own, derived so that replicas need not share another
-/// file.
-fn collapse_secret(pepper: &[u8; 32]) -> [u8; 32] {
+/// The alias of a topic and the links of mails have secrets of their own, derived so that replicas
+/// need not share more files.
+fn derived(pepper: &[u8; 32], label: &[u8]) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, pepper);
     let mut secret = [0; 32];
-    secret.copy_from_slice(hmac::sign(&key, b"sns-relay collapse alias 1").as_ref());
+    secret.copy_from_slice(hmac::sign(&key, label).as_ref());
     secret
 }
 

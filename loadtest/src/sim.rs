@@ -21,6 +21,8 @@ pub mod fcm;
 
 pub mod webpush;
 
+pub mod smtp;
+
 mod jws;
 
 mod ledger;
@@ -40,6 +42,12 @@ pub enum SimError {
     /// A key could not be made.
     #[error("a key could not be made")]
     Key,
+    /// The SMTP server does not do what it is there for.
+    #[error("the SMTP server: {0}")]
+    Smtp(&'static str),
+    /// A file or a process.
+    #[error("a file or a process of the simulator fails")]
+    Io(#[from] std::io::Error),
 }
 
 /// The simulator's clock: the machine's, moved by what a test asked for; clones share it.

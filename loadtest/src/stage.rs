@@ -18,6 +18,7 @@ use crate::sim::SimError;
 use crate::sim::apns::{self, ApnsCredentials, ApnsSim, ApnsSimConfig};
 use crate::sim::fcm::{FcmSim, FcmSimConfig};
 use crate::sim::server::Controls;
+use crate::sim::smtp::{Security, SmtpServer};
 use crate::sim::webpush::{WebPushSim, WebPushSimConfig};
 
 /// The app that the stage's relay serves, with credentials for all three push services.
@@ -92,6 +93,28 @@ impl Stage {
             table = inner;
         }
         table.insert(last.to_owned(), value.into());
+    }
+
+    /// Lets the app that takes plain text send mails by an SMTP server.
+    /// Errors: the password's file cannot be written.
+    pub fn serve_mail(
+        &mut self,
+        server: &SmtpServer,
+        security: Security,
+        login: Option<(&str, &str)>,
+    ) -> Result<(), StageError> {
+        self.set_key("email.host", "localhost");
+        self.set_key("email.port", i64::from(server.port()));
+        self.set_key("email.security", security.label());
+        self.set_key("email.ca_file", "ca.pem");
+        self.set_key("apps.alerts.email.from_address", "nas@example.com");
+        self.set_key("apps.alerts.email.from_name", "Owner's NAS");
+        if let Some((username, password)) = login {
+            secret_file(&self.folder.path().join("smtp-password"), password)?;
+            self.set_key("email.username", username);
+            self.set_key("email.password_file", "smtp-password");
+        }
+        Ok(())
     }
 
     /// Gives every sender and device room for a load: their rates are not what is measured.

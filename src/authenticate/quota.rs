@@ -26,6 +26,8 @@ pub struct Quota {
     everybody: Pair<AtomicU64>,
     sender: Pair<Cache<[u8; 32], Arc<AtomicU64>>>,
     device: Pair<Cache<[u8; 32], Arc<AtomicU64>>>,
+    proofs: (Rate, AtomicU64),
+    proofs_of: (Rate, Cache<[u8; 32], Arc<AtomicU64>>),
     in_flight: AtomicUsize,
     in_flight_max: usize,
 }
@@ -61,20 +63,24 @@ struct Pair<S> {
 
 impl Quota {
     /// Takes the limits from the configuration.
-    pub fn new(limits: &Limits) -> Self {
-        let keyed = |rates: &RatePair| {
-            Pair::new(rates, || {
-                Cache::builder()
-                    .max_capacity(limits.keys_max)
-                    .eviction_policy(EvictionPolicy::lru())
-                    .build()
-            })
+    pub fn new(limits: &Limits, pairing: &config::Pairing) -> Self {
+        let memory = || {
+            Cache::builder()
+                .max_capacity(limits.keys_max)
+                .eviction_policy(EvictionPolicy::lru())
+                .build()
         };
+        let keyed = |rates: &RatePair| Pair::new(rates, memory);
+        let per_minute = pairing.proofs_per_minute;
+        let proofs = Rate::new(config::Rate { per_minute, burst: per_minute });
+        let per_address = Rate::per_hour(pairing.proofs_per_address_per_hour);
         Self {
             started: Instant::now(),
             everybody: Pair::new(&limits.everybody, AtomicU64::default),
             sender: keyed(&limits.sender),
             device: keyed(&limits.device),
+            proofs: (proofs, AtomicU64::default()),
+            proofs_of: (per_address, memory()),
             in_flight: AtomicUsize::new(0),
             in_flight_max: limits.messages_in_flight_max,
         }
@@ -104,6 +110,18 @@ impl Quota {
     pub fn charge_device(&self, class: Class, device: &[u8; 32]) -> Result<Budget, Outcome> {
         let charged = self.charge(&self.device, class, device);
         charged.map_err(|wait| not_now(Code::DeviceRateExceeded, wait))
+    }
+
+    /// Charges an address for a mail that brings a new handle: anybody may ask for one.
+    /// Errors: `device_rate_exceeded`; `overloaded` when too many are asked for altogether.
+    pub fn charge_proof(&self, address: &[u8; 32]) -> Result<(), Outcome> {
+        let (rate, arrivals) = &self.proofs_of;
+        let arrival = arrivals.get_with_by_ref(address, Arc::default);
+        let charged = rate.decide(&arrival, self.now_ns());
+        charged.map_err(|wait| not_now(Code::DeviceRateExceeded, wait))?;
+        let (rate, arrival) = &self.proofs;
+        let charged = rate.decide(arrival, self.now_ns());
+        charged.map(|_| ()).map_err(|wait| not_now(Code::Overloaded, wait))
     }
 
     fn charge(
@@ -155,6 +173,11 @@ impl Rate {
         Self { interval_ns: 60_000_000_000 / rate.per_minute.max(1), burst: rate.burst.max(1) }
     }
 
+    fn per_hour(per_hour: u64) -> Self {
+        let per_hour = per_hour.max(1);
+        Self { interval_ns: 3_600_000_000_000 / per_hour, burst: per_hour }
+    }
+
     /// Counts one message, or says how long until one may come.
     /// Shape: `arrival` is the theoretical arrival time; times are nanoseconds on one clock.
     /// Source: ITU-T I.371 Annex A, virtual scheduling.
@@ -204,6 +227,14 @@ mod tests {
         }
     }
 
+    fn pairing() -> config::Pairing {
+        config::Pairing {
+            handle_lifetime: Duration::from_secs(1),
+            proofs_per_address_per_hour: 2,
+            proofs_per_minute: 3,
+        }
+    }
+
     /// A sender that has not sent yet.
     fn stranger() -> [u8; 32] {
         let mut key = [0; 32];
@@ -241,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn ordinary_messages_cannot_use_up_the_alarms_of_a_sender() {
-        let quota = Quota::new(&limits());
+        let quota = Quota::new(&limits(), &pairing());
         let sender = [1; 32];
         let charge = |class| quota.enter(class, &sender).is_ok();
         assert_eq!([0; 4].map(|_| charge(Class::Ordinary)), [true, true, true, false]);
@@ -252,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_lowest_class_is_turned_away_first_and_room_comes_back() {
-        let quota = Quota::new(&limits());
+        let quota = Quota::new(&limits(), &pairing());
         let fill = |class, permits: &mut Vec<_>| {
             while let Ok((permit, _)) = quota.enter(class, &stranger()) {
                 permits.push(permit);
@@ -273,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_sender_sends_beyond_its_rate_costs_the_others_nothing() {
         let everybody = RatePair { ordinary: per_minute(60, 5), alarm: per_minute(60, 5) };
-        let quota = Quota::new(&Limits { everybody, ..limits() });
+        let quota = Quota::new(&Limits { everybody, ..limits() }, &pairing());
         let passed = (0..100).filter(|_| quota.enter(Class::Ordinary, &[1; 32]).is_ok()).count();
         assert_eq!(passed, 3);
         assert!(quota.enter(Class::Ordinary, &[2; 32]).is_ok());
@@ -282,8 +313,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_is_sent_more_than_a_few_mails_that_others_asked_for() {
+        let quota = Quota::new(&limits(), &pairing());
+        let ask = |address| quota.charge_proof(&[address; 32]).map_err(|outcome| outcome.code());
+        assert_eq!([ask(1), ask(1)], [Ok(()), Ok(())]);
+        assert_eq!(ask(1), Err(Code::DeviceRateExceeded));
+        assert_eq!(ask(2), Ok(()));
+        assert_eq!(ask(3), Err(Code::Overloaded), "three a minute are all that there are");
+    }
+
+    #[tokio::test]
     async fn the_memory_of_senders_is_bounded() {
-        let quota = Quota::new(&limits());
+        let quota = Quota::new(&limits(), &pairing());
         for sender in 0..100 {
             let _ = quota.enter(Class::Ordinary, &[sender; 32]);
         }

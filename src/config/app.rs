@@ -1,6 +1,6 @@
 //! One published app with its credentials, checked.
 
-use super::{Secret, ServiceUrl};
+use super::{AppEmail, Secret, ServiceUrl};
 use crate::push::AppName;
 
 /// Section `apps.<name>`: one published app with its credentials.
@@ -15,6 +15,8 @@ pub struct App {
     pub fcm: Option<AppFcm>,
     /// Its key for browsers.
     pub webpush: Option<AppWebPush>,
+    /// Its sender of mails.
+    pub email: Option<AppEmail>,
 }
 
 /// Section `apps.<name>.apns`.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::email::app_email;
 use super::files;
 use super::reader::Reader;
 use super::url::Url;
@@ -40,15 +41,16 @@ pub(super) fn apps(r: &mut Reader, keys: Option<&Keys>) -> BTreeMap<AppName, Arc
 fn app(r: &mut Reader, section: &str, name: AppName, keys: Option<&Keys>) -> Option<App> {
     let of = |key: &str| format!("{section}.{key}");
     let proof = |text: &str| (text == "off").then_some(());
-    let proof_expected = "off: proof of possession is not available yet";
+    let proof_expected = "off: proof of possession is there for e-mail alone, and always";
     let proof = r.parsed(&of("proof_of_possession"), proof, proof_expected);
     let allow_plain = r.flag(&of("allow_plain"));
-    let known = ["apns", "fcm", "webpush"].map(|service| r.has_section(&of(service)));
+    let known = ["apns", "fcm", "webpush", "email"].map(|service| r.has_section(&of(service)));
     let apns = known[0].then(|| apns(r, &of("apns")));
     let fcm = known[1].then(|| fcm(r, &of("fcm")));
     let webpush = known[2].then(|| webpush(r, &of("webpush"), keys));
+    let email = known[3].then(|| app_email(r, &of("email")));
     if !known.contains(&true) {
-        r.fault(section, "needs at least one of the sections apns, fcm and webpush");
+        r.fault(section, "needs at least one of the sections apns, fcm, webpush and email");
     }
     proof?;
     Some(App {
@@ -57,6 +59,7 @@ fn app(r: &mut Reader, section: &str, name: AppName, keys: Option<&Keys>) -> Opt
         apns: required_if_there(apns)?,
         fcm: required_if_there(fcm)?,
         webpush: required_if_there(webpush)?,
+        email: required_if_there(email)?,
     })
 }
 

@@ -142,8 +142,14 @@ pub(super) fn enrolment(r: &mut Reader) -> Option<Enrolment> {
 }
 
 pub(super) fn pairing(r: &mut Reader) -> Option<Pairing> {
-    let days: u64 = r.integer("pairing.handle_lifetime_days", 1..=3650)?;
-    Some(Pairing { handle_lifetime: Duration::from_secs(days * SECONDS_PER_DAY) })
+    let days: Option<u64> = r.integer("pairing.handle_lifetime_days", 1..=3650);
+    let per_address = r.integer("pairing.proofs_per_address_per_hour", 1..=1000);
+    let per_minute = r.integer("pairing.proofs_per_minute", 1..=1_000_000);
+    Some(Pairing {
+        handle_lifetime: Duration::from_secs(days? * SECONDS_PER_DAY),
+        proofs_per_address_per_hour: per_address?,
+        proofs_per_minute: per_minute?,
+    })
 }
 
 pub(super) fn limits(r: &mut Reader) -> Option<Limits> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
+    REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, Response, StatusCode};
 use http_body_util::Full;
@@ -46,6 +46,21 @@ impl Answer {
     /// Answers with JSON that was written before.
     pub fn ready(json: Bytes) -> Self {
         Self::new(Code::Accepted, StatusCode::OK, "application/json", json)
+    }
+
+    /// Answers a person with a page that loads nothing and runs nothing.
+    pub fn page(status: StatusCode, body: &'static str) -> Self {
+        let page = format!(
+            "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
+             content=\"width=device-width\"><title>E-mail notifications</title>{body}</html>"
+        );
+        let mut answer =
+            Self::new(Code::Accepted, status, "text/html; charset=utf-8", Bytes::from(page));
+        let policy = "default-src 'none'; form-action 'self'; frame-ancestors 'none'";
+        let headers = answer.response.headers_mut();
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        answer
     }
 
     /// Answers a browser that asks whether it may.

@@ -84,25 +84,30 @@ pub(super) async fn rotate_key(visit: Visit<'_>) -> Result<Answer, Outcome> {
     post, path = "/v1/pairings", tag = "pairing", request_body = PairRequest,
     responses(
         (status = 201, description = "Paired.", body = PairAnswer),
+        (status = 202, description = "The handle travels through the channel that it opens: a mail \
+         to that address.", body = PairAnswer),
         (status = "default", description = "Refused.",
          body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn pair(visit: Visit<'_>) -> Result<Answer, Outcome> {
     let relay = visit.relay().clone();
-    let public_origin = &visit.doors.limits.public_url.origin;
+    let (doors, timeout) = (visit.doors, visit.timeout()?);
+    let public_origin = &doors.limits.public_url.origin;
     let request: PairRequest = visit.json().await?;
     let sender = sender_key(&request.sender_key, "sender_key")?;
     let app = AppName::parse(&request.app)?;
-    let pairing = relay.pair(app, address(&request)?, sender)?;
-    let endpoint = format!("{public_origin}/push/{}", pairing.paired.handle);
+    let deadline = doors.deadline(timeout);
+    let pairing = relay.pair(app, address(&request)?, sender, deadline).await?;
+    let travels = pairing.handle.is_none();
     let answer = PairAnswer {
-        handle: pairing.paired.handle,
-        endpoint,
-        expires_at: clock::format_rfc3339(pairing.paired.expires_at_unix_s),
+        endpoint: pairing.handle.as_ref().map(|handle| format!("{public_origin}/push/{handle}")),
+        handle: pairing.handle,
+        expires_at: clock::format_rfc3339(pairing.expires_at_unix_s),
         max_body_bytes: pairing.body_bytes_max,
     };
-    Ok(Answer::json(StatusCode::CREATED, &answer))
+    let status = if travels { StatusCode::ACCEPTED } else { StatusCode::CREATED };
+    Ok(Answer::json(status, &answer))
 }
 
 /// Shows what an app's clients and senders must know.
@@ -158,6 +163,7 @@ fn address(request: &PairRequest) -> Result<Address, Refusal> {
         service,
         token: request.token.as_deref(),
         endpoint: request.subscription.as_ref().map(|subscription| &*subscription.endpoint),
+        mail_address: request.address.as_deref(),
         environment: request.environment.as_deref().map(Environment::parse).transpose()?,
     }
     .address()

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{http_door, webpush, wire};
+use super::{farewell, http_door, webpush, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,7 +22,9 @@ use super::{http_door, webpush, wire};
         http_door::pair,
         http_door::app,
         http_door::notify,
-        webpush::push
+        webpush::push,
+        farewell::ask,
+        farewell::take
     ),
     components(schemas(wire::Problem)),
     modifiers(&Vapid)

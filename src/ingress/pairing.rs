@@ -8,6 +8,7 @@ pub(super) struct Pairing<'a> {
     pub(super) service: PushService,
     pub(super) token: Option<&'a str>,
     pub(super) endpoint: Option<&'a str>,
+    pub(super) mail_address: Option<&'a str>,
     pub(super) environment: Option<Environment>,
 }
 
@@ -24,6 +25,12 @@ impl Pairing<'_> {
         };
         let is_apns = self.service == PushService::Apns;
         refuse_other(!is_apns && self.environment.is_some(), "environment")?;
+        refuse_other(self.service != PushService::Email && self.mail_address.is_some(), "address")?;
+        if self.service == PushService::Email {
+            refuse_other(self.token.is_some(), "token")?;
+            refuse_other(self.endpoint.is_some(), "subscription")?;
+            return Address::parse_email(self.mail_address.ok_or_else(|| missing("address"))?);
+        }
         if self.service == PushService::WebPush {
             refuse_other(self.token.is_some(), "token")?;
             return Address::parse_webpush(self.endpoint.ok_or_else(|| missing("subscription"))?);

@@ -72,7 +72,7 @@ pub struct PairRequest {
     /// The app's name at this relay.
     #[schema(example = "chat")]
     pub app: String,
-    /// `apns`, `fcm` or `webpush`.
+    /// `apns`, `fcm`, `webpush` or `email`.
     #[schema(example = "fcm")]
     pub service: String,
     /// The device token, for `apns` and `fcm`.
@@ -81,6 +81,9 @@ pub struct PairRequest {
     /// The subscription, for `webpush`.
     #[serde(default)]
     pub subscription: Option<Subscription>,
+    /// The mail address, for `email`: its handle is mailed to it.
+    #[serde(default)]
+    pub address: Option<String>,
     /// `production` or `sandbox`, for `apns`; production by default.
     #[serde(default)]
     pub environment: Option<String>,
@@ -141,10 +144,12 @@ pub struct Client {
 /// The answer to a pairing.
 #[derive(Serialize, ToSchema)]
 pub struct PairAnswer {
-    /// The device, sealed: opaque.
-    pub handle: String,
-    /// Where the application door takes messages for it.
-    pub endpoint: String,
+    /// The device, sealed: opaque. Missing where it travels through the channel that it opens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
+    /// Where the application door takes messages for it. Missing with the handle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// RFC 3339, UTC.
     pub expires_at: String,
     /// Bytes of the largest sealed body for this device.

@@ -14,7 +14,7 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use base64::Engine as _;
 
-use crate::push::{Address, AppName, BASE64URL, Endpoint, Environment, Thumbprint};
+use crate::push::{Address, AppName, BASE64URL, Endpoint, Environment, Mailbox, Thumbprint};
 
 /// Longest handle, in characters: the largest size class.
 pub const HANDLE_LENGTH_MAX: usize =
@@ -157,6 +157,7 @@ fn encode(inside: &Inside) -> Result<Vec<u8>, Unopened> {
         }
         Address::Fcm { token } => (3, token.as_bytes().to_vec()),
         Address::WebPush { endpoint } => (4, endpoint.url().as_bytes().to_vec()),
+        Address::Email { mailbox } => (5, mailbox.as_str().as_bytes().to_vec()),
     };
     let app = inside.app.as_str().as_bytes();
     let mut plain = Vec::with_capacity(PLAIN_BYTES_CLASSES[0] + TAG_BYTES);
@@ -192,6 +193,7 @@ fn decode(plain: &[u8]) -> Option<Inside> {
         2 => Address::Apns { token: hex(address), environment: Environment::Sandbox },
         3 => Address::Fcm { token: text()?.to_owned() },
         4 => Address::WebPush { endpoint: Endpoint::parse(text()?).ok()? },
+        5 => Address::Email { mailbox: Mailbox::parse(text()?).ok()? },
         _ => return None,
     };
     Some(Inside {

@@ -3,7 +3,7 @@
 //! An address is a capability: it has no `Debug` and is never logged.
 
 use crate::outcome::{Code, Refusal};
-use crate::push::{Environment, PushService};
+use crate::push::{Environment, Mailbox, PushService};
 
 /// A device's address.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +24,11 @@ pub enum Address {
     WebPush {
         /// The push resource.
         endpoint: Endpoint,
+    },
+    /// Electronic mail.
+    Email {
+        /// Where it goes.
+        mailbox: Mailbox,
     },
 }
 
@@ -73,12 +78,19 @@ impl Address {
         Ok(Self::WebPush { endpoint: Endpoint::parse(endpoint)? })
     }
 
+    /// Parses a mail address.
+    /// Errors: `address_invalid`.
+    pub fn parse_email(address: &str) -> Result<Self, Refusal> {
+        Ok(Self::Email { mailbox: Mailbox::parse(address)? })
+    }
+
     /// Gives the push service that knows the address.
     pub const fn service(&self) -> PushService {
         match self {
             Self::Apns { .. } => PushService::Apns,
             Self::Fcm { .. } => PushService::Fcm,
             Self::WebPush { .. } => PushService::WebPush,
+            Self::Email { .. } => PushService::Email,
         }
     }
 
@@ -87,6 +99,7 @@ impl Address {
         match self {
             Self::Apns { token, .. } | Self::Fcm { token } => token.as_bytes(),
             Self::WebPush { endpoint } => endpoint.url.as_bytes(),
+            Self::Email { mailbox } => mailbox.as_str().as_bytes(),
         }
     }
 }

@@ -76,8 +76,14 @@ pub(super) const fn row(code: Code) -> Row {
             400,
             "the endpoint is not an https URL of a push service that this relay reaches",
         ),
+        Code::AddressInvalid => refused(
+            400,
+            "the address is not of the form name@example.com, in ASCII and without quotes",
+        ),
         Code::PlainNotAllowed => refused(403, "the app takes sealed content only"),
         Code::SealedMissing => refused(400, "this target needs sealed content"),
+        Code::PlainMissing => refused(400, "a mail address takes plain content, never sealed"),
+        Code::UnsubscribeLinkInvalid => refused(404, "the link is not one of this relay's"),
         Code::Overloaded => not_now(503, "the relay has too many requests in work"),
         Code::SenderRateExceeded => not_now(429, "this sender's rate is used up"),
         Code::DeviceRateExceeded => not_now(429, "the rate of messages to this device is used up"),
@@ -232,6 +238,29 @@ pub(super) const fn row(code: Code) -> Row {
         Code::WebpushMethodRejected => misconfigured(502, "Web Push: the method was refused"),
         Code::WebpushRedirected => {
             misconfigured(502, "Web Push: the endpoint redirects, and redirects are not followed")
+        }
+        Code::EmailUnsubscribed => {
+            row_of(Kind::Gone, 410, "e-mail: the owner of the address has unsubscribed")
+        }
+        Code::EmailMailboxUnknown => {
+            row_of(Kind::Gone, 410, "e-mail: there is no such mailbox, or it takes no mail")
+        }
+        Code::EmailMailboxFull => not_now(503, "e-mail: the mailbox is full"),
+        Code::EmailDeferred => not_now(503, "e-mail: the server asks to come again later"),
+        Code::EmailThrottled => not_now(429, "e-mail: the server takes no more for now"),
+        Code::EmailServerUnavailable => not_now(503, "e-mail: the server is shutting down"),
+        Code::EmailTooLarge => refused(413, "e-mail: the message is too large"),
+        Code::EmailLoginRefused => {
+            misconfigured(502, "e-mail: the server refuses the relay's login, or wants one")
+        }
+        Code::EmailTlsUnavailable => misconfigured(502, "e-mail: no TLS with the server"),
+        Code::EmailSenderRefused => misconfigured(502, "e-mail: the server refuses the sender"),
+        Code::EmailPolicyRefused => {
+            misconfigured(502, "e-mail: refused by the server's policy, not for the mailbox")
+        }
+        Code::EmailProtocolError => misconfigured(502, "e-mail: the server does not speak SMTP"),
+        Code::EmailOtherRejection => {
+            misconfigured(502, "e-mail: refused for a reason that is not documented")
         }
         Code::WebpushOtherRejection => {
             misconfigured(502, "Web Push: refused for a reason that is not documented")

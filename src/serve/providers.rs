@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use super::ServeError;
 use crate::clock::Clock;
-use crate::config::{ApnsCredential, AppApns, AppFcm, Config, files};
+use crate::config::{self, ApnsCredential, AppApns, AppFcm, Config, files};
 use crate::feedback::Feedback;
 use crate::metrics::Metrics;
 use crate::provider::apns::{self, Apns};
+use crate::provider::email::{Email, MailServer};
 use crate::provider::fcm::{self, Fcm};
 use crate::provider::tls::Roots;
 use crate::provider::webpush::address::HostGuard;
@@ -51,6 +52,8 @@ pub(super) fn build(
         dialling(PushService::WebPush, config.webpush.ca_file.as_deref(), "webpush.ca_file")?;
     let pools = WebPushPools::new(&config.webpush, &to_webpush).map_err(at("webpush"))?;
     let pools = Arc::new(pools);
+    let mail_server = config.email.as_ref().map(|email| mail_server(config, email, metrics));
+    let mail_server = mail_server.transpose()?;
     let mut apns_tokens = ApnsTokens { sources: HashMap::new(), clock, metrics };
     let mut fcm_tokens = FcmTokens { sources: HashMap::new(), clock, metrics };
     for (name, app) in &config.apps {
@@ -85,9 +88,26 @@ pub(super) fn build(
                 .map_err(fault("webpush"))?;
             lanes.insert(Lane::WebPush, carrier(AnyProvider::WebPush(webpush)));
         }
+        if let (Some(app), Some(server)) = (&app.email, &mail_server) {
+            let email = Email::new(&app.from, Arc::clone(server)).map_err(fault("email"))?;
+            lanes.insert(Lane::Email, carrier(AnyProvider::Email(email)));
+        }
     }
     let guard = HostGuard::new(&config.webpush.allow_hosts, &config.webpush.danger_allow_origins);
     Ok((carriers, guard))
+}
+
+fn mail_server(
+    config: &Config,
+    email: &config::Email,
+    metrics: &Metrics,
+) -> Result<Arc<MailServer>, ServeError> {
+    let ca = email.ca_file.as_deref().map(files::read_text).transpose();
+    let ca = ca.map_err(|_| at("email.ca_file")(SetupError::Text("the file")))?;
+    let limits = provider::limits(&config.upstream);
+    let ca = ca.as_ref().map(|pem| pem.expose().as_str());
+    let server = MailServer::new(email, ca, &limits, metrics.pool(PushService::Email));
+    server.map(Arc::new).map_err(at("email"))
 }
 
 /// Dials and fetches in advance for every app, all at once, and waits for that up to `deadline`.

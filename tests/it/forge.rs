@@ -1,11 +1,17 @@
 //! Requests that are right, to be spoilt in one place, and credentials wrong in one way each.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sns_loadtest::device::Device;
 use sns_nas::base64url;
 use sns_nas::key::SenderKey;
 use sns_nas::seal::{self, BodyCap};
 use sns_relay::clock::Clock;
+use sns_relay::keys::{HandleKey, HandleKeys};
+use sns_relay::pair::Pairer;
+use sns_relay::pair::seal::{Ring, RingKey};
+use sns_relay::push::{self, Address, AppName};
 
 use crate::house::House;
 use crate::wire::{Ask, Told, ask_http1};
@@ -188,4 +194,17 @@ fn reversed(text: &str) -> String {
     // The last character carries two bits only, so it stays where it is.
     let (head, last) = text.split_at(text.len() - 1);
     head.chars().rev().chain(last.chars()).collect()
+}
+
+/// Makes a handle for a mail address without a mail to it, under the relay's own keys.
+pub(crate) fn mail_handle(house: &House, app: &str, address: &str, key: &SenderKey) -> String {
+    let keys = HandleKeys::load(&house.stage.keys_folder()).unwrap();
+    let ring_key =
+        |key: &HandleKey| RingKey::new(key.id, key.key.expose(), key.seals_from_unix_s).unwrap();
+    let ring = Ring::new(keys.iter().map(ring_key).collect()).unwrap();
+    let pairer = Pairer::new(ring, Duration::from_secs(86_400));
+    let app = AppName::parse(app).unwrap();
+    let address = Address::parse_email(address).ok().unwrap();
+    let sender = push::SenderKey::from_point(&key.public()).unwrap().thumbprint();
+    pairer.pair(app, address, sender, house.clock.unix_s()).ok().unwrap().handle
 }

@@ -85,15 +85,18 @@ impl Relay for Calls {
 
     async fn pair(&self, request: Request<PairRequest>) -> Result<Response<PairResponse>, Status> {
         self.carry_out(Door::GrpcPair, async {
+            let deadline = self.doors.deadline(words::timeout(request.metadata())?);
             let request = request.into_inner();
             let sender = words::sender_key(&request.sender_key)?;
             let app = AppName::parse(&request.app)?;
-            let pairing = self.doors.relay.pair(app, words::address(&request)?, sender)?;
+            let address = words::address(&request)?;
+            let pairing = self.doors.relay.pair(app, address, sender, deadline).await?;
             let origin = &self.doors.limits.public_url.origin;
+            let endpoint = pairing.handle.as_ref().map(|handle| format!("{origin}/push/{handle}"));
             Ok(PairResponse {
-                endpoint: format!("{origin}/push/{}", pairing.paired.handle),
-                handle: pairing.paired.handle,
-                expires_at: Some(timestamp(pairing.paired.expires_at_unix_s)),
+                endpoint: endpoint.unwrap_or_default(),
+                handle: pairing.handle.unwrap_or_default(),
+                expires_at: Some(timestamp(pairing.expires_at_unix_s)),
                 max_body_bytes: u32::try_from(pairing.body_bytes_max).unwrap_or(u32::MAX),
             })
         })

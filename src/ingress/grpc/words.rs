@@ -100,6 +100,7 @@ pub(super) fn address(request: &v1::PairRequest) -> Result<Address, Refusal> {
         Ok(v1::Service::Apns) => PushService::Apns,
         Ok(v1::Service::Fcm) => PushService::Fcm,
         Ok(v1::Service::Webpush) => PushService::WebPush,
+        Ok(v1::Service::Email) => PushService::Email,
         Ok(v1::Service::Unspecified) => return Err(missing("service")),
         Err(_) => return Err(invalid("service")),
     };
@@ -109,14 +110,19 @@ pub(super) fn address(request: &v1::PairRequest) -> Result<Address, Refusal> {
         Ok(v1::Environment::Sandbox) => Some(Environment::Sandbox),
         Err(_) => return Err(invalid("environment")),
     };
-    let (token, endpoint) = match &request.address {
-        Some(v1::pair_request::Address::Token(token)) => (Some(&**token), None),
+    let mut pairing =
+        Pairing { service, token: None, endpoint: None, mail_address: None, environment };
+    match &request.address {
+        Some(v1::pair_request::Address::Token(token)) => pairing.token = Some(token),
         Some(v1::pair_request::Address::Subscription(subscription)) => {
-            (None, Some(&*subscription.endpoint))
+            pairing.endpoint = Some(&subscription.endpoint);
         }
-        None => (None, None),
-    };
-    Pairing { service, token, endpoint, environment }.address()
+        Some(v1::pair_request::Address::MailAddress(address)) => {
+            pairing.mail_address = Some(address);
+        }
+        None => {}
+    }
+    pairing.address()
 }
 
 /// Gives a sender's key.

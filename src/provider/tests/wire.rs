@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::{ApnsCredential, App, AppApns, AppFcm, AppWebPush, Authenticate, WebPush};
 use crate::outcome::Kind;
 use crate::pair::Pairer;
+use crate::pair::farewell::Farewells;
 use crate::pair::seal::{Ring, RingKey};
 use crate::provider::jwt::Es256Key;
 use crate::provider::jwt::tests::{p256_pem, rsa_pem, verify_es256};
@@ -153,7 +154,9 @@ impl House {
             sound: true,
             content: Content::Sealed(Sealed::parse(body.into()).ok().unwrap()),
         };
-        Router::new(&apps, &[7; 32]).route(&device, &push, now).ok().unwrap()
+        let farewells = Arc::new(Farewells::new(&[8; 32]));
+        let router = Router::new(&apps, &[7; 32], farewells, origin);
+        router.route(&device, &push, now).ok().unwrap()
     }
 
     fn app(&self) -> App {
@@ -170,6 +173,7 @@ impl House {
             }),
             fcm: Some(self.fcm()),
             webpush: Some(webpush()),
+            email: None,
         }
     }
 

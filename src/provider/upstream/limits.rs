@@ -138,7 +138,7 @@ impl Limits {
         Duration::from_millis(longest_ms - quarter_ms + dice % (quarter_ms + 1))
     }
 
-    pub(super) fn breaker(&self) -> Policy {
+    pub(in crate::provider) fn breaker(&self) -> Policy {
         Policy {
             failures: self.breaker_failures,
             failure_percent: self.breaker_failure_percent,
