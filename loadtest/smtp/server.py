@@ -14,10 +14,16 @@ import asyncio
 import email
 import email.policy
 import json
+import logging
 import ssl
 import sys
+import warnings
 
 from aiosmtpd.smtp import SMTP, AuthResult
+
+# Handshakes that fail and logins without TLS are what the tests are about.
+logging.getLogger("mail").setLevel(logging.CRITICAL + 1)
+warnings.simplefilter("ignore")
 
 
 def say(event, **members):

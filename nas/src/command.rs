@@ -161,10 +161,13 @@ impl Place {
 
 /// Sets up the way to the relay that the journal names.
 fn courier(journal: &Journal) -> Result<Courier, Failure> {
+    Ok(Courier::new(relay(journal)?, journal)?)
+}
+
+fn relay(journal: &Journal) -> Result<RelayClient, Failure> {
     let url = journal.setting(enrol::RELAY_URL)?.ok_or(CommandError::NotEnrolled)?;
     let ca = journal.setting(enrol::RELAY_CA)?.filter(|pem| !pem.is_empty());
-    let relay = RelayClient::new(&url, ca.as_deref().map(str::as_bytes))?;
-    Ok(Courier::new(relay, journal)?)
+    Ok(RelayClient::new(&url, ca.as_deref().map(str::as_bytes))?)
 }
 
 fn hostname() -> String {

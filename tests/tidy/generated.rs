@@ -17,7 +17,7 @@ const END: &str = "<!-- end -->";
 /// Whoever sees this test fail: `SNS_RELAY_BLESS=1 cargo test --test tidy` writes the file anew.
 #[test]
 fn the_codes_of_errors_md_are_those_of_the_code_with_their_outcome_and_status() {
-    let parts = ["relay", "apns", "fcm", "webpush"];
+    let parts = ["relay", "apns", "fcm", "webpush", "email"];
     let part = |name: &str| parts.contains(&name).then(|| codes(name));
     check_parts("docs/errors.md", &parts, part);
 }
@@ -95,7 +95,7 @@ fn codes(part: &str) -> String {
 }
 
 fn part_of(code: Code) -> &'static str {
-    let services = ["apns", "fcm", "webpush"];
+    let services = ["apns", "fcm", "webpush", "email"];
     let vendor = code.label().split('_').next().unwrap_or_default();
     services.into_iter().find(|service| *service == vendor).unwrap_or("relay")
 }

@@ -5,15 +5,28 @@ use std::io::{self, Read as _};
 use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::json;
+use sns_nas::client::message::{Channel, Pairing};
 use sns_nas::clock;
+use sns_nas::journal::JournalError;
 use sns_nas::journal::devices::{Device, NAS, NewDevice};
 
-use super::{CommandError, Failure, Place, print, trial};
+use super::{CommandError, Failure, Place, print, relay, runtime, trial};
 
 #[derive(Subcommand)]
 pub(super) enum Devices {
     /// Keep a device that its app has paired with a key of this NAS.
     Add(Add),
+    /// Ask the relay to mail a handle to an address, for `add --plain`.
+    Mail {
+        /// The address whose owner is to read the handle.
+        address: String,
+        /// The app's name at the relay; it must have e-mail.
+        #[arg(long)]
+        app: String,
+        /// Whose key it is for: this NAS's, or an application's.
+        #[arg(long, default_value = NAS)]
+        sender: String,
+    },
     /// List the devices.
     List {
         /// As JSON.
@@ -90,6 +103,7 @@ impl Devices {
                     false => journal.add_device(&new, now_ms)?,
                 };
             }
+            Self::Mail { address, app, sender } => mail(place, address, app, &sender)?,
             Self::List { json } => print(listed(&place.journal()?.devices()?, json))?,
             Self::Remove { name } => place.journal()?.remove_device(&name, now_ms)?,
             Self::Test { name } => return trial::run(place, &name),
@@ -131,6 +145,15 @@ impl Add {
             body_bytes_max: self.max_body_bytes,
         })
     }
+}
+
+fn mail(place: &Place, address: String, app: String, sender: &str) -> Result<(), Failure> {
+    let journal = place.journal()?;
+    let sender = journal.sender_key(sender)?.ok_or(JournalError::Unknown { what: "sender" })?;
+    let channel = Channel::Email { address };
+    let pairing = Pairing { app, channel, client: None, sender_key: sender.public() };
+    runtime()?.block_on(relay(&journal)?.pair(&pairing))?;
+    print("the handle is on its way to that address: sns-nas devices add NAME --plain --handle …\n")
 }
 
 /// Handles and keys are capabilities: they are not shown.

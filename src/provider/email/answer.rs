@@ -39,9 +39,6 @@ pub(super) fn read(step: Step, fault: &Fault) -> (Outcome, Verdict) {
         let away = outcome.code() == Code::EmailServerUnavailable;
         return (outcome, if away { Verdict::Failing } else { Verdict::Alive });
     }
-    if error.is_tls() {
-        return (Outcome::Misconfigured { code: Code::EmailTlsUnavailable }, Verdict::Nothing);
-    }
     // What the library itself finds missing: the server offers no STARTTLS, or no such login.
     let missing = match step {
         Step::StartTls if error.is_client() => Some(Code::EmailTlsUnavailable),
