@@ -253,13 +253,19 @@ const FAULTY: &str = r#"
 c2VjcmV0"""
         subject = "mailto:push@localhost"
         body_bytes_max = 5000
+        [email]
+        host = "smtp.example.com:25"
+        security = "ssl"
+        username = "relay"
+        [apps.chat.email]
+        from_address = "NAS <nas@example.com>"
         [apps.none]
         [apps.Wrong_Name.fcm]
         service_account_file = "account.json"
         "#;
 
 /// What [`FAULTY`] and two variables are blamed for.
-const BLAMED: [(&str, &str); 33] = [
+const BLAMED: [(&str, &str); 37] = [
     ("store", "is a section, not a key"),
     ("server.listen", "must be an address and port"),
     ("server.public_url", "must be a URL"),
@@ -280,7 +286,7 @@ const BLAMED: [(&str, &str); 33] = [
     ("webpush.allow_hosts", "must be a list of host names"),
     ("webpush.danger_allow_origins", "must be a list of host:port pairs"),
     ("unknown", "is no known section"),
-    ("apps.chat.proof_of_possession", "must be off: proof of possession is not available yet"),
+    ("apps.chat.proof_of_possession", "must be off: proof of possession is there for e-mail alone"),
     ("apps.chat.apns.topic", "must be the app's bundle id"),
     ("apps.chat.apns.key_file", "must hold a P-256 key"),
     ("apps.chat.apns.key_id", "must be the 10 characters"),
@@ -289,7 +295,11 @@ const BLAMED: [(&str, &str); 33] = [
     ("apps.chat.webpush.vapid_key_file", "must be the name of a file, not its content"),
     ("apps.chat.webpush.subject", "must be mailto:address or https://URL"),
     ("apps.chat.webpush.body_bytes_max", "must be a whole number from 1024 to 4096"),
-    ("apps.none", "needs at least one of the sections apns, fcm and webpush"),
+    ("email.host", "must be a host name"),
+    ("email.security", "must be starttls, tls or cleartext"),
+    ("email.password_file", "is required where email.username is set"),
+    ("apps.chat.email.from_address", "must be a mail address"),
+    ("apps.none", "needs at least one of the sections apns, fcm, webpush and email"),
     ("apps.Wrong_Name", "an app's name must be 1 to 32 of a-z, 0-9 and \"-\""),
     ("keys.reload_interval_s", "must be a whole number from 1 to 60"),
     ("x.y", "is no known key"),
@@ -487,4 +497,20 @@ fn the_commands_for_keys_and_wrong_usage_have_exit_codes() {
         let output = folder.run(arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?} {}", stderr(&output));
     }
+}
+
+#[test]
+fn an_app_with_mail_needs_a_server_and_plain_text_and_no_password_goes_in_the_clear() {
+    let folder = Folder::new();
+    folder.write("password", "correct horse\n");
+    let app = "[apps.dsm.email]\nfrom_address = \"nas@example.com\"\n";
+    let faults = folder.faults(app, &[]);
+    assert!(faults["email.host"].starts_with("is required where apps.dsm.email is set"));
+    assert!(faults["apps.dsm.allow_plain"].starts_with("must be true where the app has e-mail"));
+    let clear = "[email]\nhost = \"smtp.example.com\"\nsecurity = \"cleartext\"\n\
+                 username = \"relay\"\npassword_file = \"password\"\n";
+    let faults = folder.faults(clear, &[]);
+    assert!(faults["email.security"].starts_with("must be starttls or tls"), "{faults:?}");
+    let alone = "[email]\npassword_file = \"password\"\n";
+    assert!(folder.faults(alone, &[])["email.username"].starts_with("is required"));
 }

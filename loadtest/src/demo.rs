@@ -1,4 +1,4 @@
-//! The demo: the real relay between one NAS and three devices, and all that each of them saw.
+//! The demo: the real relay between one NAS, three devices and a mailbox, and all that each saw.
 //!
 //! In: the relay's binary beside this program's own. Out: tables, and whether every device read its
 //! text and every search for what must not be there found nothing. Apple, Google and Mozilla are
@@ -8,17 +8,22 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use sns_nas::client::ClientError;
 use sns_nas::key::KeyError;
 use sns_nas::seal::SealError;
 
 use crate::device::DeviceError;
+use crate::sim::SimError;
+use crate::sim::smtp::{Security, SmtpServer};
 use crate::stage::{Stage, StageError};
 
 mod cast;
 
 mod act;
+
+mod day;
 
 mod sight;
 
@@ -38,6 +43,7 @@ pub use encore::LINES;
 
 use act::Scene;
 use cast::Cast;
+use day::Day;
 use kept::Kept;
 use relay_process::RelayProcess;
 use search::Search;
@@ -61,6 +67,19 @@ pub enum DemoError {
     /// The simulated push services.
     #[error("the stage cannot be set")]
     Stage(#[from] StageError),
+    /// The SMTP server.
+    #[error("the SMTP server does not do its part")]
+    Smtp(#[from] SimError),
+    /// A command of the NAS.
+    #[error("sns-nas {command} ends with {status}: {words}")]
+    Nas {
+        /// Its first word.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        words: String,
+    },
     /// A device.
     #[error("a device cannot play")]
     Device(#[from] DeviceError),
@@ -93,9 +112,11 @@ pub enum DemoError {
 pub async fn run(keep: bool, out: &mut (impl Write + Send)) -> Result<bool, DemoError> {
     let mut stop = StopSignals::new()?;
     let mut stage = Stage::set().await?;
+    let smtp = SmtpServer::start(&stage.ca, Security::StartTls, None)?;
+    stage.serve_mail(&smtp, Security::StartTls, None)?;
     let mut relay = RelayProcess::start(&mut stage).await?;
     let played = tokio::select! {
-        played = play(&stage, &relay, out) => played,
+        played = play(&stage, &smtp, &relay, out) => played,
         () = stop.asked() => Err(DemoError::Stopped),
     };
     let played = match played {
@@ -115,6 +136,7 @@ pub async fn run(keep: bool, out: &mut (impl Write + Send)) -> Result<bool, Demo
 
 async fn play(
     stage: &Stage,
+    smtp: &SmtpServer,
     relay: &RelayProcess,
     out: &mut (impl Write + Send),
 ) -> Result<(Cast, bool), DemoError> {
@@ -124,13 +146,15 @@ async fn play(
     scenes.extend(act::alert(stage, &cast).await?);
     page::messages(out, &scenes)?;
     page::sights(out, &scenes)?;
+    let day = Day::live(stage, smtp, relay, &cast).await?;
+    page::day(out, &day)?;
     let kept = Kept::read(stage, &cast).await?;
     page::kept(out, &kept)?;
     page::metrics(out, &relay.metrics().await?)?;
     let searches = search::all(stage, relay, &cast, &scenes)?;
-    let good =
-        scenes.iter().all(Scene::is_good) && kept.is_good() && searches.iter().all(Search::is_good);
-    page::verdict(out, &scenes, &kept, &searches)?;
+    let good = scenes.iter().all(Scene::is_good) && day.is_good() && kept.is_good();
+    let good = good && searches.iter().all(Search::is_good);
+    page::verdict(out, &scenes, &day, &kept, &searches)?;
     Ok((cast, good))
 }
 

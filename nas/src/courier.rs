@@ -47,7 +47,8 @@ pub mod reason {
     pub const RELAY_TIMED_OUT: &str = "relay_timed_out";
     /// What answered is not the relay, or not one that this program understands.
     pub const NOT_THE_RELAY: &str = "not_the_relay";
-    /// The content does not fit into the app's body, or the device's keys do not serve.
+    /// The content does not fit into the app's body, the device's keys do not serve, or it has none
+    /// and this content must not go out in plain text.
     pub const NOT_SEALED: &str = "not_sealed";
     /// There is no key of the device's sender.
     pub const NO_KEY: &str = "no_key";
@@ -105,6 +106,10 @@ impl Courier {
             Err(result) => return result,
         };
         let message = match (sealed, delivery.device.sender == NAS) {
+            // A mail cannot be taken back.
+            (None, true) if delivery.content.body.event().is_none() => {
+                return failed(Outcome::Refused, reason::NOT_SEALED);
+            }
             (sealed, true) => Message::Notify(notify(delivery, ttl_s, sealed)),
             (Some(body), false) => Message::Push(push(delivery, ttl_s, body)),
             (None, false) => return failed(Outcome::Refused, reason::NOT_SEALED),

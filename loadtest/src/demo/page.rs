@@ -10,6 +10,7 @@ use rustix::termios::tcgetwinsize;
 
 use super::act::Scene;
 use super::cast::{Cast, MODEL, SERIAL};
+use super::day::Day;
 use super::kept::{Kept, STORE_FILE};
 use super::relay_process::RelayProcess;
 use super::search::Search;
@@ -36,9 +37,16 @@ const METRICS: [&str; 6] = [
     "process_resident_memory_bytes",
 ];
 
+/// The headers of a mail that are shown.
+const MAIL_HEADERS: [&str; 6] =
+    ["From", "To", "Subject", "Message-ID", "Auto-Submitted", "List-Unsubscribe-Post"];
+
 /// Says who plays.
 pub(super) fn opening(out: &mut impl Write, relay: &RelayProcess, cast: &Cast) -> io::Result<()> {
-    writeln!(out, "\nOne NAS, three devices, and between them the relay: sns-relay serve,")?;
+    writeln!(
+        out,
+        "\nOne NAS, three devices and a mailbox; between them the relay: sns-relay serve,"
+    )?;
     writeln!(
         out,
         "process {}, with keys made a moment ago. Apple, Google and Mozilla are",
@@ -102,9 +110,37 @@ pub(super) fn sights(out: &mut impl Write, scenes: &[Scene]) -> io::Result<()> {
     writeln!(out, "{table}")
 }
 
+/// Shows the NAS's own daemon at work: what it sent, took back and remembers.
+pub(super) fn day(out: &mut impl Write, day: &Day) -> io::Result<()> {
+    heading(out, 3, "The NAS's daemon: a journal, a mail, one taken back, a recall")?;
+    for (command, said) in &day.commands {
+        writeln!(out, "  $ sns-nas {command}")?;
+        for line in said.lines() {
+            writeln!(out, "    {line}")?;
+        }
+    }
+    writeln!(out)?;
+    let mut table = table(&["", "before the withdrawal", "after it"]);
+    let [before, after] = day.screens.each_ref().map(|texts| texts.join("\n"));
+    table.add_row(["the iPhone shows".to_owned(), before, after]);
+    fix(&mut table, &[(0, 16)]);
+    writeln!(out, "{table}")?;
+    if let Some(mail) = &day.mail {
+        writeln!(out, "\n  The mail that the SMTP server took, over TLS:\n")?;
+        for name in MAIL_HEADERS {
+            writeln!(out, "    {name}: {}", mail.header(name).unwrap_or("-"))?;
+        }
+        let text = mail.text.as_deref().unwrap_or_default();
+        for line in text.lines().take_while(|line| *line != "-- ") {
+            writeln!(out, "    {line}")?;
+        }
+    }
+    Ok(())
+}
+
 /// Shows the whole identity store.
 pub(super) fn kept(out: &mut impl Write, kept: &Kept) -> io::Result<()> {
-    heading(out, 3, &format!("What the relay keeps: all of {STORE_FILE}"))?;
+    heading(out, 4, &format!("What the relay keeps: all of {STORE_FILE}"))?;
     let mut table = table(&["table", "row", "column", "value"]);
     for content in &kept.tables {
         if content.rows.is_empty() {
@@ -121,7 +157,7 @@ pub(super) fn kept(out: &mut impl Write, kept: &Kept) -> io::Result<()> {
 
 /// Shows the metrics that the messages have moved.
 pub(super) fn metrics(out: &mut impl Write, text: &str) -> io::Result<()> {
-    heading(out, 4, "What the relay counted: a few of /metrics")?;
+    heading(out, 5, "What the relay counted: a few of /metrics")?;
     let mut table = table(&["metric", "labels", "value"]);
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
@@ -144,16 +180,20 @@ pub(super) fn metrics(out: &mut impl Write, text: &str) -> io::Result<()> {
 pub(super) fn verdict(
     out: &mut impl Write,
     scenes: &[Scene],
+    day: &Day,
     kept: &Kept,
     searches: &[Search],
 ) -> io::Result<()> {
-    heading(out, 5, "What was looked for")?;
+    heading(out, 6, "What was looked for")?;
     let good = scenes.iter().filter(|scene| scene.is_good()).count();
     line(
         out,
         good == scenes.len(),
         &format!("{good} of {} messages accepted and read", scenes.len()),
     )?;
+    line(out, day.withdrawn(), "one notification withdrawn: shown, and then no longer")?;
+    line(out, day.mail.is_some(), "one mail received, after its address had proved itself")?;
+    line(out, day.recalled(), "all of it recalled from the NAS's journal, with its outcomes")?;
     let told = if kept.is_told() { "and the NAS is told all of it" } else { "not all told" };
     let rows = kept.row_count();
     line(out, kept.is_good(), &format!("{rows} row kept: the NAS's identity, {told}"))?;
