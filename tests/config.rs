@@ -22,28 +22,10 @@ use tempfile::TempDir;
 const NOW_MS: u64 = 1_764_000_000_000;
 
 /// A certificate of `test.example` that signed itself, good until 2126, made for these tests.
-const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----
-MIIBnzCCAUSgAwIBAgIURxKz4GRZ+wth6WflCHWDjc2rYHQwCgYIKoZIzj0EAwIw
-FzEVMBMGA1UEAwwMdGVzdC5leGFtcGxlMCAXDTI2MTEyNDA2MTAyM1oYDzIxMjYx
-MDMxMDYxMDIzWjAXMRUwEwYDVQQDDAx0ZXN0LmV4YW1wbGUwWTATBgcqhkjOPQIB
-BggqhkjOPQMBBwNCAARneZ6qYmqsWxS78kkYIeKyoMe9psezC9IUco2hs4PpxsAz
-6JimeoZf/nl1O7JaU7APIsLFEzj7/O3YRcJnfge7o2wwajAdBgNVHQ4EFgQUQ4AB
-UiLCddKsyIe6tPZhXUQA7l8wHwYDVR0jBBgwFoAUQ4ABUiLCddKsyIe6tPZhXUQA
-7l8wDwYDVR0TAQH/BAUwAwEB/zAXBgNVHREEEDAOggx0ZXN0LmV4YW1wbGUwCgYI
-KoZIzj0EAwIDSQAwRgIhAJYyMI2sdX1pwmKE13VWrozG/CXzeDlKkKdfFis+KnAu
-AiEAhsLHqYNk68INwRNtadI2mxeILPC4MOpDRJfORCv/D8Y=
------END CERTIFICATE-----
-";
+const CERTIFICATE: &str = include_str!("config/test.example.pem");
 
 /// The key of [`CERTIFICATE`]; nothing else trusts it.
-const CERTIFICATE_KEY: &str = "\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgWrDHSwexvAFe0PBp
-cYwQQ9Vwq9Yu6owrziDN4GxSrY2hRANCAARneZ6qYmqsWxS78kkYIeKyoMe9psez
-C9IUco2hs4PpxsAz6JimeoZf/nl1O7JaU7APIsLFEzj7/O3YRcJnfge7
------END PRIVATE KEY-----
-";
+const CERTIFICATE_KEY: &str = include_str!("config/test.example.key");
 
 /// A folder with keys, credentials of every kind, and a configuration file that is without fault.
 struct Folder(TempDir);

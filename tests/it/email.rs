@@ -279,7 +279,8 @@ async fn a_server_that_stands_still_is_left_alone_and_found_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_cannot_be_trusted_gets_no_mail() {
     let login = Some(("relay", "correct horse"));
-    let cases: [(&str, Security, fn(&mut Stage)); 5] = [
+    type Case = (&'static str, Security, fn(&mut Stage));
+    let cases: [Case; 5] = [
         ("email_login_refused", Security::StartTls, |stage| {
             std::fs::write(stage.folder().join("smtp-password"), "wrong horse").unwrap();
         }),
