@@ -11,7 +11,9 @@ use sns_nas::client::message::{
 };
 use sns_nas::key::SenderKey;
 use sns_nas::seal::BodyCap;
+use sns_proto::v1;
 use tokio::time::Instant;
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::house::House;
@@ -394,6 +396,39 @@ async fn a_mail_takes_plain_text_alone() {
     assert_eq!(refused.reason.as_deref(), Some("plain_missing"));
     let long = notification(&handle, Uuid::new_v4(), "title", &"x".repeat(65_536));
     assert_eq!(scene.say(&long).await.unwrap().reason.as_deref(), Some("content_too_large"));
+}
+
+/// The other door pairs an address as this one does, and says the same of a wrong one.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_doors_mail_the_handle() {
+    let scene = Scene::new().await;
+    let mut grpc = v1::relay_client::RelayClient::with_origin(
+        crate::grpc::channel(None),
+        scene.house.url.parse().unwrap(),
+    );
+    let request = |address: Option<&str>| v1::PairRequest {
+        app: PLAIN_APP.to_owned(),
+        service: v1::Service::Email.into(),
+        sender_key: scene.key.public().to_vec(),
+        address: address.map(|a| v1::pair_request::Address::MailAddress(a.to_owned())),
+        ..v1::PairRequest::default()
+    };
+    let paired = grpc.pair(request(Some("owner@example.com"))).await.unwrap().into_inner();
+    assert_eq!((&*paired.handle, &*paired.endpoint, paired.max_body_bytes), ("", "", 65_536));
+    let handle = handle_in(&scene.smtp.wait_for(1).await.unwrap()[0]);
+    assert!(scene.notify(&handle, Uuid::new_v4()).await.outcome == Outcome::Accepted);
+    for (address, code) in [
+        (Some("owner@example.com\nBcc: x@example.com"), "address_invalid"),
+        (None, "member_missing"),
+    ] {
+        let status = grpc.pair(request(address)).await.unwrap_err();
+        let details = status.get_error_details();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert_eq!(details.error_info().unwrap().reason, code);
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "address");
+    }
+    let app = scene.house.client.app(PLAIN_APP).await.unwrap();
+    assert_eq!(app.services["email"].max_body_bytes, 65_536);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ use crate::house::{House, KINDS};
 
 mod stream;
 
-type Channel = Client<HttpConnector, Body>;
+pub(crate) type Channel = Client<HttpConnector, Body>;
 
 /// No wait in these tests comes near it, unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -114,7 +114,7 @@ impl Party {
     }
 }
 
-fn channel(window_bytes: Option<u32>) -> Channel {
+pub(crate) fn channel(window_bytes: Option<u32>) -> Channel {
     let mut builder = Client::builder(TokioExecutor::new());
     builder.http2_only(true);
     if let Some(bytes) = window_bytes {

@@ -176,6 +176,10 @@ fn bad_input_is_refused_with_a_code_and_a_word() {
     usage(&[&plain[..], &["--max-body-bytes", "10"]].concat(), "max_body_bytes is not");
     usage(&[&plain[..], &["--sender", "nobody"]].concat(), "p256dh is not left out");
     input(&["devices", "add", "x", "--stdin"], "not a device in JSON");
+    usage(&["devices", "mail", "owner@example.com"], "--app");
+    let mail = ["devices", "mail", "owner@example.com", "--app", "dsm"];
+    usage(&[&mail[..], &["--sender", "nobody"]].concat(), "there is no sender of that name");
+    nas.fails(&mail, 69, "cannot reach the relay");
     usage(&["devices", "remove", "toaster"], "there is no device of that name");
     usage(&["rules", "add", "shout"], "invalid value 'shout'");
     usage(&["rules", "add", "mute", "--level", "loud"], "not info, warn or error");
