@@ -1,9 +1,10 @@
 //! The way to the relay: sends one delivery and tells what became of it.
 //!
-//! In: a delivery of the outbox. Out: a `TargetResult`: what cannot be sealed, or gets no answer, is
-//! an outcome too; or that the relay was not reached and the delivery never left. Seals anew for every attempt, under the same id. Notifications go
-//! under the key of the NAS; messages under their application's own key, which says nothing about
-//! the NAS. Each key has one gRPC stream, all of them one connection. One attempt; never logs.
+//! In: a delivery of the outbox. Out: a `TargetResult`: what cannot be sealed, or gets no answer,
+//! is an outcome too; or that the relay was not reached and the delivery never left. Seals anew for
+//! every attempt, under the same id. Notifications go under the key of the NAS; messages under
+//! their application's own key, which says nothing about the NAS. Each key has one gRPC stream, all
+//! of them one connection. One attempt; never logs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};

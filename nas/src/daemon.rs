@@ -1,9 +1,10 @@
 //! The daemon: the outbox between the programs of the NAS and the relay.
 //!
-//! In: requests on a Unix socket, and the journal as it was left. Out: deliveries, several at once,
-//! and their outcomes in the journal. While the relay cannot be reached one at a time. One task owns the journal; it never waits for the network,
-//! and what it cannot write down it writes later, sending nothing twice for it. One daemon per
-//! journal. May be killed at any moment: what was on its way goes out again under its id.
+//! In: requests on a Unix socket, and the journal as it was left. Out: deliveries, several at once
+//! (one at a time while the relay cannot be reached), and their outcomes in the journal. One task
+//! owns the journal; it never waits for the network, and what it cannot write down it writes later,
+//! sending nothing twice for it. One daemon per journal. May be killed at any moment: what was on
+//! its way goes out again under its id.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};

@@ -23,6 +23,7 @@ use super::child::RelayChild;
 use super::nas_child::{NasChild, hand_in_until_taken};
 use super::{MeasureError, beside};
 use crate::device::DeviceKind;
+use crate::sim::apns;
 use crate::sim::script::{Answer, Random, Step};
 use crate::stage::Stage;
 use report::Report;
@@ -179,19 +180,19 @@ impl Plan {
 
     /// Gives each failure a turn at each push service, with as long a pause before it.
     async fn fail_in_turns(&self, stage: &Stage, begin: Instant) -> Result<(), MeasureError> {
-        let failures = failures();
-        let turns = u32::try_from(failures.len() * DeviceKind::ALL.len()).unwrap_or(1);
-        let half_turn = self.lasts() / turns / 2;
+        let mut turns = Vec::new();
+        for place in 0..failures(DeviceKind::Ios).len() {
+            let turn = |kind| (stage.controls(kind), failures(kind)[place].clone());
+            turns.extend(DeviceKind::ALL.map(turn));
+        }
+        let half_turn = self.lasts() / u32::try_from(2 * turns.len()).unwrap_or(u32::MAX);
         let mut at = begin;
-        for failure in failures {
-            for kind in DeviceKind::ALL {
-                let script = &stage.controls(kind).script;
-                sleep_until(at + half_turn).await;
-                script.standing(failure.clone());
-                sleep_until(at + 2 * half_turn).await;
-                script.relent();
-                at += 2 * half_turn;
-            }
+        for (controls, failure) in turns {
+            sleep_until(at + half_turn).await;
+            controls.script.standing(failure);
+            sleep_until(at + 2 * half_turn).await;
+            controls.script.relent();
+            at += 2 * half_turn;
         }
         Ok(())
     }
@@ -201,10 +202,16 @@ impl Plan {
     }
 }
 
-fn failures() -> [Step; 4] {
+/// What a push service does in its turns. Apple names no time; after a 503 without a reason it
+/// wants to be left alone for a quarter of an hour, when it shuts down for 10 s.
+fn failures(kind: DeviceKind) -> [Step; 4] {
     let soon = |status| Answer::empty(status).with_header(RETRY_AFTER, HeaderValue::from(1));
+    let unavailable = match kind {
+        DeviceKind::Ios => apns::error(503, "Shutdown"),
+        DeviceKind::Android | DeviceKind::Browser => soon(StatusCode::SERVICE_UNAVAILABLE),
+    };
     [
-        Step::Answer(soon(StatusCode::SERVICE_UNAVAILABLE)),
+        Step::Answer(unavailable),
         Step::Answer(soon(StatusCode::TOO_MANY_REQUESTS)),
         Step::Stall,
         Step::AcceptThenStall,

@@ -1,8 +1,8 @@
 //! When to knock at a relay that cannot be reached. Pure.
 //!
 //! In: whether attempts reached it. Out: how many deliveries may go now. While the relay is away
-//! one alone goes, the gravest, after 1 s, doubling to 15 s, up to a quarter later: many a NAS knocks
-//! at the same relay. Once one has got through all may go, the gravest first.
+//! one alone goes, the gravest, after 1 s, doubling to 15 s, up to a quarter later: many a NAS
+//! knocks at the same relay. Once one has got through all may go, the gravest first.
 
 use std::time::Duration;
 
