@@ -5,11 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sns_nas::client::message::Level;
+use sns_nas::client::{LineError, RelayClient};
 use sns_nas::daemon::hand_in;
 use sns_nas::desk::Request;
 use sns_nas::event::Raised;
+use sns_nas::key::SenderKey;
+use sns_proto::v1::PushRequest;
+use sns_proto::v1::stream_request::Message;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
+use tonic::Code;
 use uuid::Uuid;
 
 use crate::relay::{Relay, told};
@@ -71,6 +77,32 @@ async fn one_delivery_knocks_while_the_relay_is_away_and_alarms_go_first_when_it
         let overtaken = got[..last].iter().filter(|level| **level < grave).count();
         assert!(overtaken < IN_FLIGHT_MAX, "{overtaken} went before the last {grave:?}");
     }
+}
+
+/// A port that takes connections and says nothing. It was one attempt for all of them, and it ends
+/// before their own time does.
+#[tokio::test]
+async fn all_that_wait_for_a_relay_which_says_nothing_hear_together_that_they_never_left() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", port.local_addr().unwrap());
+    let patience = Duration::from_millis(900);
+    let relay = RelayClient::new(&url, None).unwrap().with_timeout(patience);
+    let line = relay.line(&Arc::new(SenderKey::generate().unwrap())).unwrap();
+    let mut sends = JoinSet::new();
+    for _ in 0..8 {
+        let line = line.clone();
+        sends.spawn(async move { line.send(Message::Push(PushRequest::default())).await });
+    }
+    let (_connection, _) = port.accept().await.unwrap();
+    let told = sends.join_all().await;
+    for results in told {
+        match results {
+            Err(LineError::NotOpened(status)) => assert_eq!(status.code(), Code::DeadlineExceeded),
+            other => panic!("{other:?}"),
+        }
+    }
+    let another = time::timeout(Duration::ZERO, port.accept()).await;
+    assert!(another.is_err(), "one connection was tried");
 }
 
 async fn say(nas: &Nas, level: Level, n: usize) -> Uuid {
