@@ -15,7 +15,7 @@ use sns_loadtest::measure::crowd::Protocol;
 use sns_loadtest::measure::pace::Pace;
 use sns_loadtest::measure::push::Plan;
 use sns_loadtest::measure::report::Judged;
-use sns_loadtest::measure::{MeasureError, beside, faults, outage, overload, soak};
+use sns_loadtest::measure::{MeasureError, away, beside, faults, kill, outage, overload, soak};
 
 /// Measures the relay on this machine, with the push services simulated on loopback.
 #[derive(Parser)]
@@ -31,6 +31,10 @@ enum Command {
     Outage(outage::Plan),
     /// A load for a long time, with faults at random.
     Soak(soak::Plan),
+    /// The NAS's daemon or the relay, killed again and again while notifications go out.
+    Kill(kill::Plan),
+    /// A relay that is away for a while, and what its NAS does meanwhile and afterwards.
+    Away(away::Plan),
 }
 
 #[derive(clap::Args)]
@@ -122,6 +126,8 @@ fn main() -> ExitCode {
         Command::Overload(plan) => judge(plan.json, plan.carry_out()),
         Command::Outage(plan) => judge(plan.json, plan.carry_out()),
         Command::Soak(plan) => judge(plan.json, plan.carry_out()),
+        Command::Kill(plan) => judge(plan.json, plan.carry_out()),
+        Command::Away(plan) => judge(plan.json, plan.carry_out()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

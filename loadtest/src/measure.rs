@@ -9,6 +9,8 @@ use std::io;
 use std::path::PathBuf;
 
 use sns_nas::client::ClientError;
+use sns_nas::daemon::SocketError;
+use sns_nas::journal::JournalError;
 use sns_nas::key::KeyError;
 use sns_nas::seal::SealError;
 use sns_nas::vapid::VapidError;
@@ -38,6 +40,14 @@ pub mod outage;
 
 pub mod soak;
 
+mod nas_child;
+
+mod arrived;
+
+pub mod kill;
+
+pub mod away;
+
 pub mod report;
 
 /// Why nothing could be measured.
@@ -47,7 +57,7 @@ pub enum MeasureError {
     /// The relay was not built.
     #[error("{} is missing: build it with cargo build --release --workspace", .0.display())]
     NoRelay(PathBuf),
-    /// The relay's process did not do what it was started for.
+    /// The process of the relay, or of the NAS, did not do what it was started for.
     #[error("{what}; the end of its log:\n{log}")]
     Relay {
         /// What it did not do.
@@ -94,6 +104,15 @@ pub enum MeasureError {
     /// The document has no place for the table.
     #[error("{} has no place for the table: {}", .0.display(), faults::report::PLACE.trim_end())]
     NoPlace(PathBuf),
+    /// The NAS's journal.
+    #[error("the NAS's journal cannot be used")]
+    Journal(#[from] JournalError),
+    /// The NAS's socket.
+    #[error("the NAS takes no notification")]
+    Socket(#[from] SocketError),
+    /// Something that must come has not.
+    #[error("waited in vain for {0}")]
+    Overdue(&'static str),
     /// An answer that lacks a part.
     #[error("the relay did not give {0}")]
     Missing(&'static str),

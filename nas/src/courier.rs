@@ -1,9 +1,10 @@
 //! The way to the relay: sends one delivery and tells what became of it.
 //!
-//! In: a delivery of the outbox. Out: a `TargetResult`, always: what cannot be sent, or gets no
-//! answer, is an outcome too. Seals anew for every attempt, under the same id. Notifications go
-//! under the key of the NAS; messages under their application's own key, which says nothing about
-//! the NAS. Each key has one gRPC stream, all of them one connection. One attempt; never logs.
+//! In: a delivery of the outbox. Out: a `TargetResult`: what cannot be sealed, or gets no answer,
+//! is an outcome too; or that the relay was not reached and the delivery never left. Seals anew for
+//! every attempt, under the same id. Notifications go under the key of the NAS; messages under
+//! their application's own key, which says nothing about the NAS. Each key has one gRPC stream, all
+//! of them one connection. One attempt; never logs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +13,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use sns_proto::v1::stream_request::Message;
 use sns_proto::v1::{self, NotifyRequest, PushRequest};
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::base64url;
@@ -37,6 +38,13 @@ pub struct Courier {
 struct Sender {
     key: Arc<SenderKey>,
     line: OnceLock<Line>,
+}
+
+/// The relay was not reached: the delivery never left, and that says nothing about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotReached {
+    /// One of [`reason`].
+    pub reason: &'static str,
 }
 
 /// The reasons that are the NAS's own, beside the codes of docs/errors.md.
@@ -95,15 +103,16 @@ impl Courier {
     }
 
     /// Sends one delivery. Must be called within a tokio runtime.
-    pub async fn send(&self, delivery: &Delivery, now_ms: u64) -> TargetResult {
+    /// Errors: [`NotReached`]; every other failure is a result.
+    pub async fn send(&self, delivery: &Delivery, now_ms: u64) -> Result<TargetResult, NotReached> {
         let Some(sender) = self.senders.get(&delivery.device.sender) else {
-            return failed(Outcome::Misconfigured, reason::NO_KEY);
+            return Ok(failed(Outcome::Misconfigured, reason::NO_KEY));
         };
         let left_s = delivery.expires_ms.saturating_sub(now_ms) / 1000;
         let ttl_s = u32::try_from(left_s).unwrap_or(u32::MAX).max(1);
         let sealed = match sealed(delivery) {
             Ok(sealed) => sealed,
-            Err(result) => return result,
+            Err(result) => return Ok(result),
         };
         let message = match (sealed, delivery.device.sender == NAS) {
             // A mail cannot be taken back.
@@ -112,17 +121,17 @@ impl Courier {
             }
             (sealed, true) => Message::Notify(notify(delivery, ttl_s, sealed)),
             (Some(body), false) => Message::Push(push(delivery, ttl_s, body)),
-            (None, false) => return failed(Outcome::Refused, reason::NOT_SEALED),
+            (None, false) => return Ok(failed(Outcome::Refused, reason::NOT_SEALED)),
         };
         match sender.line(&self.relay) {
             Ok(line) => match line.send(message).await {
                 Ok(results) => match results.into_iter().next() {
-                    Some(result) => result_of(result),
-                    None => failed(Outcome::Unknown, reason::NOT_THE_RELAY),
+                    Some(result) => Ok(result_of(result)),
+                    None => Ok(failed(Outcome::Unknown, reason::NOT_THE_RELAY)),
                 },
-                Err(error) => told(error),
+                Err(error) => told(&error),
             },
-            Err(_) => failed(Outcome::Misconfigured, reason::NO_KEY),
+            Err(_) => Ok(failed(Outcome::Misconfigured, reason::NO_KEY)),
         }
     }
 }
@@ -230,22 +239,27 @@ fn result_of(result: v1::Result) -> TargetResult {
 }
 
 /// What a message without results has come to.
-fn told(error: LineError) -> TargetResult {
+fn told(error: &LineError) -> Result<TargetResult, NotReached> {
+    // Where a message may have been heard it is `unknown`.
+    let unknown = |reason| failed(Outcome::Unknown, reason);
     match error {
-        LineError::Ended(status) => ended(&status),
-        // It may have been heard.
-        LineError::Unacknowledged => failed(Outcome::Unknown, reason::RELAY_UNREACHABLE),
-        LineError::TimedOut => failed(Outcome::Unknown, reason::RELAY_TIMED_OUT),
-        LineError::NoToken => failed(Outcome::Misconfigured, reason::NO_KEY),
+        LineError::NotOpened(status) => said(status).ok_or(match status.code() {
+            Code::DeadlineExceeded => NotReached { reason: reason::RELAY_TIMED_OUT },
+            _ => NotReached { reason: reason::RELAY_UNREACHABLE },
+        }),
+        LineError::Ended(status) => {
+            Ok(said(status).unwrap_or_else(|| unknown(reason::RELAY_UNREACHABLE)))
+        }
+        LineError::Unacknowledged => Ok(unknown(reason::RELAY_UNREACHABLE)),
+        LineError::TimedOut => Ok(unknown(reason::RELAY_TIMED_OUT)),
+        LineError::NoToken => Ok(failed(Outcome::Misconfigured, reason::NO_KEY)),
     }
 }
 
 /// The relay's own statuses name their code and outcome; others come of a broken connection.
-fn ended(status: &Status) -> TargetResult {
+fn said(status: &Status) -> Option<TargetResult> {
     let details = status.get_error_details();
-    let Some(info) = details.error_info().filter(|info| info.domain == "sns-relay") else {
-        return failed(Outcome::Unknown, reason::RELAY_UNREACHABLE);
-    };
+    let info = details.error_info().filter(|info| info.domain == "sns-relay")?;
     let outcome = match info.metadata.get("outcome").map(String::as_str) {
         Some("not_now") => Outcome::NotNow,
         Some("refused") => outcome_of(Outcome::Refused, Some(&info.reason)),
@@ -253,10 +267,10 @@ fn ended(status: &Status) -> TargetResult {
         _ => Outcome::Unknown,
     };
     let retry = details.retry_info().and_then(|retry| retry.retry_delay);
-    TargetResult {
+    Some(TargetResult {
         retry_after_s: retry.map(|delay| delay.as_secs()),
         ..failed(outcome, &info.reason)
-    }
+    })
 }
 
 fn outcome_of(outcome: Outcome, code: Option<&str>) -> Outcome {
@@ -275,7 +289,6 @@ fn failed(outcome: Outcome, reason: &str) -> TargetResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tonic::Code;
     use tonic_types::ErrorDetails;
 
     #[test]
@@ -285,9 +298,11 @@ mod tests {
             let mut details = ErrorDetails::with_error_info(code, "sns-relay", metadata);
             details.set_retry_info(Some(std::time::Duration::from_secs(7)));
             let status = Status::with_error_details(Code::Unavailable, "text", details);
-            let result = told(LineError::Ended(status));
-            assert_eq!((result.outcome, result.reason.as_deref()), (outcome, Some(code)));
-            assert_eq!(result.retry_after_s, Some(7));
+            for error in [LineError::NotOpened(status.clone()), LineError::Ended(status)] {
+                let result = told(&error).ok().unwrap();
+                assert_eq!((result.outcome, result.reason.as_deref()), (outcome, Some(code)));
+                assert_eq!(result.retry_after_s, Some(7));
+            }
         };
         check("member_invalid", "refused", Outcome::Refused);
         check("vapid_expired", "refused", Outcome::Misconfigured);
@@ -296,11 +311,18 @@ mod tests {
         check("draining", "not_now", Outcome::NotNow);
         check("internal_fault", "misconfigured", Outcome::Misconfigured);
         for error in [
-            LineError::Ended(Status::unavailable("connection refused")),
+            LineError::Ended(Status::unavailable("connection reset")),
             LineError::Unacknowledged,
             LineError::TimedOut,
         ] {
-            assert_eq!(told(error).outcome, Outcome::Unknown);
+            assert_eq!(told(&error).ok().unwrap().outcome, Outcome::Unknown);
+        }
+        for (status, reason) in [
+            (Status::unavailable("connection refused"), reason::RELAY_UNREACHABLE),
+            (Status::deadline_exceeded("no answer"), reason::RELAY_TIMED_OUT),
+        ] {
+            let error = LineError::NotOpened(status);
+            assert_eq!(told(&error).err(), Some(NotReached { reason }));
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The daemon: the outbox between the programs of the NAS and the relay.
 //!
-//! In: requests on a Unix socket, and the journal as it was left. Out: deliveries, several at once,
-//! and their outcomes in the journal. One task owns the journal; it never waits for the network,
-//! and what it cannot write down it writes later, sending nothing twice for it. One daemon per
-//! journal. May be killed at any moment: what was on its way goes out again under its id.
+//! In: requests on a Unix socket, and the journal as it was left. Out: deliveries, several at once
+//! (one at a time while the relay cannot be reached), and their outcomes in the journal. One task
+//! owns the journal; it never waits for the network, and what it cannot write down it writes later,
+//! sending nothing twice for it. One daemon per journal. May be killed at any moment: what was on
+//! its way goes out again under its id.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
@@ -13,13 +14,13 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use crate::client::message::{Outcome, TargetResult};
-use crate::courier::Courier;
+use crate::courier::{Courier, NotReached};
 use crate::desk::Desk;
 use crate::journal::JournalError;
-use crate::outbox::{Delivery, Jitter, Outbox};
+use crate::outbox::{Delivery, Jitter, Knock, Outbox};
 
 mod socket;
 
@@ -136,12 +137,16 @@ pub fn lock(journal: &Path) -> Result<Lock, DaemonError> {
     }
 }
 
+/// A delivery that is back, with what became of it.
+type Sent = (Delivery, Result<TargetResult, NotReached>);
+
 struct Daemon {
     desk: Desk,
     courier: Courier,
     outbox: Outbox,
     pace: Pace,
-    sending: JoinSet<(Delivery, TargetResult)>,
+    knock: Knock,
+    sending: JoinSet<Sent>,
     /// Outcomes that are not yet written down.
     told: Vec<(Delivery, TargetResult)>,
     journal_fails: bool,
@@ -172,6 +177,7 @@ impl Daemon {
             courier,
             outbox: Outbox::default(),
             pace,
+            knock: Knock::default(),
             sending: JoinSet::new(),
             told: Vec::new(),
             journal_fails: false,
@@ -188,8 +194,14 @@ impl Daemon {
         if self.journal_fails {
             return self.pace.mend_after;
         }
+        // What comes back makes room.
         if room == 0 {
             return IDLE;
+        }
+        let now = Instant::now();
+        let room = self.knock.room(room, now);
+        if room == 0 {
+            return self.knock.wait(now).unwrap_or(IDLE);
         }
         let due = match self.outbox.due(&mut self.desk.journal, now_ms, room) {
             Ok(due) => due,
@@ -199,6 +211,7 @@ impl Daemon {
             if let Err(error) = self.learn(&delivery) {
                 return self.failed(&error);
             }
+            self.knock.sent();
             let courier = self.courier.clone();
             self.sending.spawn(async move {
                 let result = courier.send(&delivery, now_ms).await;
@@ -226,9 +239,18 @@ impl Daemon {
         Ok(())
     }
 
-    fn arrived(&mut self, sent: Result<(Delivery, TargetResult), tokio::task::JoinError>) {
+    fn arrived(&mut self, sent: Result<Sent, tokio::task::JoinError>) {
         match sent {
-            Ok((delivery, result)) => {
+            Ok((delivery, Err(NotReached { reason }))) => {
+                self.knock.missed(Instant::now(), Jitter::random());
+                self.notice(&format!("the relay is not reached: {reason}"));
+                let journal = &mut self.desk.journal;
+                if let Err(error) = self.outbox.take_back(journal, &delivery, reason) {
+                    self.failed(&error);
+                }
+            }
+            Ok((delivery, Ok(result))) => {
+                self.knock.reached();
                 if matches!(result.outcome, Outcome::Misconfigured | Outcome::Unknown) {
                     let reason = result.reason.as_deref().unwrap_or("no reason");
                     self.notice(&format!("not delivered: {}: {reason}", result.outcome.label()));
@@ -237,6 +259,7 @@ impl Daemon {
             }
             // Its place stays taken until the next start: a fault of this program.
             Err(error) if error.is_panic() => {
+                self.knock.missed(Instant::now(), Jitter::random());
                 self.notice("a delivery failed by a fault of sns-nas");
             }
             // The runtime is going.

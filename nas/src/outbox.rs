@@ -12,7 +12,11 @@ use crate::content::Content;
 use crate::journal::devices::Device;
 use crate::journal::{Journal, JournalError};
 
+mod knock;
+
 mod retry;
+
+pub use knock::Knock;
 
 pub use retry::{End, Jitter, Verdict, WAIT_MS_MAX, judge};
 
@@ -114,6 +118,18 @@ impl Outbox {
             self.in_flight.remove(&(delivery.device.id, delivery.lane.clone()));
         }
         Ok(())
+    }
+
+    /// Takes a delivery back that never left: it is due as before, and this was no attempt.
+    /// Errors: the journal's, which then does not say why it waits.
+    pub fn take_back(
+        &mut self,
+        journal: &mut Journal,
+        delivery: &Delivery,
+        reason: &str,
+    ) -> Result<(), JournalError> {
+        self.in_flight.remove(&(delivery.device.id, delivery.lane.clone()));
+        journal.explain(delivery, reason)
     }
 
     /// Gives how many deliveries are on their way.

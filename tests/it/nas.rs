@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use sns_loadtest::device::{Device, DeviceKind, Inbox};
+use sns_loadtest::measure::letter::Sender;
 use sns_loadtest::sim::apns;
 use sns_loadtest::sim::script::{Answer, Step};
+use sns_loadtest::stage::Stage;
 use sns_nas::base64url;
 use sns_nas::catalogue::Catalogue;
 use sns_nas::client::RelayClient;
@@ -19,13 +21,14 @@ use sns_nas::event::Raised;
 use sns_nas::journal::devices::{NAS, NewDevice};
 use sns_nas::journal::recall::{Counts, Query};
 use sns_nas::journal::{Journal, Limits};
-use sns_nas::key::SenderKey;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time;
 use uuid::Uuid;
 
 use crate::house::{House, KINDS};
+
+mod kill;
 
 /// Longer than the ten seconds and a quarter that a push service may ask the NAS to wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,17 +43,19 @@ struct Nas {
 }
 
 impl Nas {
-    async fn of(house: &House) -> Self {
+    async fn of(stage: &Stage, url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(&folder.path().join("nas.sqlite3"), limits()).unwrap();
-        let key = SenderKey::generate().unwrap();
-        journal.add_sender(NAS, &key, now_unix_ms()).unwrap();
+        let ca_pem = stage.ca.pem().to_owned();
+        let client = RelayClient::new(url, Some(ca_pem.as_bytes())).unwrap();
+        let sender = Sender::new(url).unwrap();
+        journal.add_sender(NAS, sender.key(), now_unix_ms()).unwrap();
         let enrolment =
             Enrolment { model: "DS923+".into(), serial: "2230ABC".into(), ..Enrolment::default() };
-        house.client.enrol(&key, &enrolment).await.unwrap();
+        client.enrol(sender.key(), &enrolment).await.unwrap();
         let mut devices = Vec::new();
         for kind in KINDS {
-            let (device, endpoint) = house.paired(kind, &key).await;
+            let (device, endpoint) = sender.pair(&client, stage, kind).await.unwrap();
             let new = NewDevice {
                 name: name_of(kind).to_owned(),
                 sender: NAS.to_owned(),
@@ -61,8 +66,7 @@ impl Nas {
             journal.add_device(&new, now_unix_ms()).unwrap();
             devices.push(device);
         }
-        let ca_pem = house.stage.ca.pem().to_owned();
-        Self { folder, url: house.url.clone(), ca_pem, devices, daemon: None }
+        Self { folder, url: url.to_owned(), ca_pem, devices, daemon: None }
     }
 
     fn file(&self) -> PathBuf {
@@ -151,15 +155,10 @@ impl Nas {
     }
 
     /// Gives what a device shows after all that was delivered to it.
-    fn screen(&self, house: &House, kind: DeviceKind) -> Inbox {
+    fn screen(&self, stage: &Stage, kind: DeviceKind) -> Inbox {
         let device = self.devices.iter().find(|device| device.kind() == kind).unwrap();
-        let delivered = match kind {
-            DeviceKind::Ios => house.stage.apns.delivered_to(device.address()),
-            DeviceKind::Android => house.stage.fcm.delivered_to(device.address()),
-            DeviceKind::Browser => house.stage.webpush.delivered_to(device.address()),
-        };
         let mut inbox = Inbox::default();
-        for delivered in delivered {
+        for delivered in stage.controls(kind).journal.delivered_to(device.address()) {
             inbox.take(&device.open(&delivered).unwrap()).unwrap();
         }
         inbox
@@ -188,7 +187,7 @@ fn is_done(counts: &Counts) -> bool {
     counts.oldest_pending_ms.is_none()
 }
 
-fn room(stage: &mut sns_loadtest::stage::Stage) {
+fn room(stage: &mut Stage) {
     stage.make_room();
     stage.set_key("server.request_timeout_ms", 2000);
 }
@@ -198,7 +197,7 @@ fn room(stage: &mut sns_loadtest::stage::Stage) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_device_shows_every_notification_once_whatever_fails_on_the_way() {
     let mut house = House::with(room).await;
-    let mut nas = Nas::of(&house).await;
+    let mut nas = Nas::of(&house.stage, &house.url).await;
     nas.start().await;
     let mut expected = Vec::new();
     for n in 0..40 {
@@ -222,7 +221,7 @@ async fn every_device_shows_every_notification_once_whatever_fails_on_the_way() 
     }
     nas.until(is_done).await;
     for kind in KINDS {
-        let inbox = nas.screen(&house, kind);
+        let inbox = nas.screen(&house.stage, kind);
         let mut texts = inbox.texts();
         texts.sort_unstable();
         assert_eq!(texts, expected, "{kind:?}");
@@ -235,21 +234,21 @@ async fn every_device_shows_every_notification_once_whatever_fails_on_the_way() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_withdrawn_or_replaced_is_so_on_every_device() {
     let house = House::with(room).await;
-    let mut nas = Nas::of(&house).await;
+    let mut nas = Nas::of(&house.stage, &house.url).await;
     nas.start().await;
     let wrong = nas.notify("a false alarm").await;
     let old = nas.notify("1 of 4 disks").await;
     nas.notify("stays").await;
     nas.until(is_done).await;
     for kind in KINDS {
-        assert_eq!(nas.screen(&house, kind).texts().len(), 3, "{kind:?}");
+        assert_eq!(nas.screen(&house.stage, kind).texts().len(), 3, "{kind:?}");
     }
     nas.ask(&Request::Withdraw { id: wrong }).await;
     let event = Raised { text: Some("2 of 4 disks".to_owned()), ..Raised::default() };
     nas.ask(&Request::Replace { id: old, event }).await;
     nas.until(is_done).await;
     for kind in KINDS {
-        assert_eq!(nas.screen(&house, kind).texts(), ["stays", "2 of 4 disks"], "{kind:?}");
+        assert_eq!(nas.screen(&house.stage, kind).texts(), ["stays", "2 of 4 disks"], "{kind:?}");
     }
 }
 
@@ -257,7 +256,7 @@ async fn what_is_withdrawn_or_replaced_is_so_on_every_device() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_is_gone_is_dropped_unless_it_was_paired_since() {
     let house = House::with(room).await;
-    let mut nas = Nas::of(&house).await;
+    let mut nas = Nas::of(&house.stage, &house.url).await;
     let (before_ms, after_ms) = (now_unix_ms() - 3_600_000, now_unix_ms() + 3_600_000);
     house.stage.apns.script().next(1, Step::Answer(apns::gone(before_ms)));
     nas.start().await;
@@ -285,7 +284,7 @@ async fn a_device_that_is_gone_is_dropped_unless_it_was_paired_since() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_push_service_sees_what_the_nas_says() {
     let house = House::with(room).await;
-    let mut nas = Nas::of(&house).await;
+    let mut nas = Nas::of(&house.stage, &house.url).await;
     nas.start().await;
     let raised = Raised {
         tag: Some("StgMgrVolumeCrash".to_owned()),

@@ -1,4 +1,5 @@
-//! The relay as a process of its own: `keys init`, `serve`, SIGTERM; its CPU time and its memory.
+//! The relay as a process of its own: `keys init`, `serve`, SIGTERM, SIGKILL; its CPU time and its
+//! memory.
 //!
 //! In: a program and a stage. Out: where it listens, and what the kernel says it has used.
 
@@ -21,7 +22,10 @@ use crate::stage::{APP, Stage};
 /// A relay that serves; it is killed when this is dropped.
 pub struct RelayChild {
     child: Child,
+    program: PathBuf,
+    config_file: PathBuf,
     url: String,
+    address: SocketAddr,
     admin: SocketAddr,
     log_file: PathBuf,
 }
@@ -53,17 +57,29 @@ impl RelayChild {
         stage.make_room();
         let config_file = stage.write_config(listen, admin, &url)?;
         let log_file = stage.folder().join("relay.log");
-        let child = Command::new(program)
-            .args(["serve", "--config"])
-            .arg(&config_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log_file)?)
-            .kill_on_drop(true)
-            .spawn()?;
-        let mut relay = RelayChild { child, url, admin, log_file };
+        let child = serve(program, &config_file, &log_file)?;
+        let program = program.to_owned();
+        let mut relay =
+            RelayChild { child, program, config_file, url, address: listen, admin, log_file };
         relay.wait_until_it_answers().await?;
         Ok(relay)
+    }
+
+    /// Ends it with SIGKILL: it learns of nothing.
+    pub async fn kill(&mut self) -> Result<(), MeasureError> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Starts it again after a kill, on the same files and ports, and waits until it answers.
+    /// Errors: `Relay` with the end of its log.
+    pub async fn start_again(&mut self) -> Result<(), MeasureError> {
+        self.child = serve(&self.program, &self.config_file, &self.log_file)?;
+        self.wait_until_it_answers().await
+    }
+
+    /// Gives where its doors are.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Gives its public URL.
@@ -168,12 +184,28 @@ impl RelayChild {
     }
 
     fn fault(&self, what: String) -> MeasureError {
-        let log = fs::read(&self.log_file).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        let first = lines.len().saturating_sub(LOG_LINES_SHOWN);
-        MeasureError::Relay { what, log: lines[first..].join("\n") }
+        with_log(what, &self.log_file)
     }
+}
+
+fn serve(program: &Path, config_file: &Path, log_file: &Path) -> std::io::Result<Child> {
+    Command::new(program)
+        .args(["serve", "--config"])
+        .arg(config_file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::options().create(true).append(true).open(log_file)?)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Says what a process did not do, with the end of its log.
+pub(super) fn with_log(what: String, log_file: &Path) -> MeasureError {
+    let log = fs::read(log_file).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    let first = lines.len().saturating_sub(LOG_LINES_SHOWN);
+    MeasureError::Relay { what, log: lines[first..].join("\n") }
 }
 
 fn free_address() -> std::io::Result<SocketAddr> {

@@ -32,7 +32,10 @@ pub struct Line {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LineError {
-    /// The relay refused the whole call, or ended it with an error; never sent, or perhaps sent.
+    /// The call could not be opened, or the relay refused it: the message was never sent.
+    #[error("no call can be opened: {}", .0.message())]
+    NotOpened(Status),
+    /// The relay ended the call with an error; the message was perhaps heard.
     #[error("the relay ended the call: {}", .0.message())]
     Ended(Status),
     /// The call ended before the message was acknowledged.
@@ -59,6 +62,9 @@ type Pending = HashMap<u64, oneshot::Sender<Result<Vec<v1::Result>, LineError>>>
 /// Messages that are not yet acknowledged; the relay reads no more than this either, by default.
 const PENDING_MAX: usize = 256;
 
+/// Opening takes at most this part of what a message may: it is told before it has to give up.
+const OPEN_PART: u32 = 3;
+
 // === impl Line ===
 
 impl Line {
@@ -84,7 +90,8 @@ impl Line {
     }
 }
 
-/// Opens a call whenever there is something to send, and converses until it ends.
+/// Opens a call whenever there is something to send, and converses until it ends. Who waits while
+/// no call can be opened is told so: it would be knocking once for each of them otherwise.
 async fn work(
     mut client: RelayClient<Calls>,
     signer: Signer,
@@ -97,10 +104,16 @@ async fn work(
         }
         // It never is full: there are no more messages on the way than it has room for.
         let (to_relay, outgoing) = mpsc::channel(PENDING_MAX);
-        match timeout(patience, open(&mut client, &signer, outgoing)).await {
-            Ok(Ok(incoming)) => converse(first, &mut waiting, to_relay, incoming).await,
-            Ok(Err(error)) => tell(first.told, Err(error)),
-            Err(_) => tell(first.told, Err(LineError::TimedOut)),
+        let opened = timeout(patience / OPEN_PART, open(&mut client, &signer, outgoing)).await;
+        let too_slow = || LineError::NotOpened(Status::deadline_exceeded("no answer in time"));
+        match opened.unwrap_or_else(|_| Err(too_slow())) {
+            Ok(incoming) => converse(first, &mut waiting, to_relay, incoming).await,
+            Err(error) => {
+                tell(first.told, Err(error.clone()));
+                while let Ok(errand) = waiting.try_recv() {
+                    tell(errand.told, Err(error.clone()));
+                }
+            }
         }
     }
 }
@@ -116,7 +129,7 @@ async fn open(
     });
     let mut request = Request::new(messages);
     request.metadata_mut().insert("authorization", signer().ok_or(LineError::NoToken)?);
-    Ok(client.stream(request).await.map_err(LineError::Ended)?.into_inner())
+    Ok(client.stream(request).await.map_err(LineError::NotOpened)?.into_inner())
 }
 
 /// Carries messages and acknowledgements until the call ends; then nothing is pending.

@@ -47,7 +47,12 @@ pub(super) fn run(place: &Place, name: &str) -> Result<u8, Failure> {
     let content = Content { id, sequence: now_ms, written_at_unix_ms: now_ms, body };
     let (id, handle) = (device.id, device.handle.clone());
     let delivery = Delivery::once(content, device, Level::Warn, now_ms + TTL_MS);
-    let result = runtime()?.block_on(courier.send(&delivery, now_ms));
+    let sent = runtime()?.block_on(courier.send(&delivery, now_ms));
+    let result = sent.unwrap_or_else(|not_reached| TargetResult {
+        outcome: Outcome::NotNow,
+        reason: Some(not_reached.reason.to_owned()),
+        ..TargetResult::accepted()
+    });
     if let Some(renewed) = &result.renewed_handle {
         journal.renew_handle(id, &handle, renewed)?;
     }

@@ -9,7 +9,7 @@ use rusqlite::{Row, Transaction};
 use super::devices::device_of;
 use super::schema::begin;
 use super::{Journal, JournalError, sql, unsigned};
-use crate::client::message::{Level, TargetResult};
+use crate::client::message::{Level, Outcome, TargetResult};
 use crate::content::Content;
 use crate::outbox::{Delivery, End, Verdict, WAIT_MS_MAX};
 
@@ -85,6 +85,26 @@ impl Journal {
             settle_one(&transaction, delivery, result, verdict(delivery, result), now_ms)?;
         }
         Ok(transaction.commit()?)
+    }
+
+    /// Writes down why a delivery still waits that never left.
+    pub(crate) fn explain(
+        &mut self,
+        delivery: &Delivery,
+        reason: &str,
+    ) -> Result<(), JournalError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE delivery SET outcome = ?3, reason = ?4
+                 WHERE state = 'pending' AND seq = ?1 AND device = ?2",
+            )?
+            .execute((
+                sql(delivery.content.sequence),
+                delivery.device.id,
+                Outcome::NotNow.label(),
+                reason,
+            ))?;
+        Ok(())
     }
 
     /// Gives when the next delivery is due, but for those that are on their way.

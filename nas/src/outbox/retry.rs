@@ -73,7 +73,7 @@ fn paired_since(result: &TargetResult, paired_ms: u64) -> bool {
     since_ms.is_some_and(|since_ms| since_ms < paired_ms)
 }
 
-fn doubled(first_ms: u64, last_ms: u64, attempts: u64) -> u64 {
+pub(super) fn doubled(first_ms: u64, last_ms: u64, attempts: u64) -> u64 {
     let factor = 1u64 << attempts.min(20);
     first_ms.saturating_mul(factor).min(last_ms)
 }
@@ -91,7 +91,7 @@ impl Jitter {
     }
 
     /// Never sooner, since the relay named the soonest time.
-    fn later(self, wait_ms: u64) -> u64 {
+    pub(super) fn later(self, wait_ms: u64) -> u64 {
         wait_ms + (wait_ms / 4) * u64::from(self.0) / u64::from(u16::MAX)
     }
 }

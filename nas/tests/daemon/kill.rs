@@ -1,6 +1,8 @@
 //! SIGKILL at random moments: nothing is lost, and each device can tell a double by its id.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,11 +19,12 @@ use crate::relay::{Relay, Told, told};
 use crate::{Nas, is_done};
 
 const NOTIFICATIONS: usize = 2000;
+const KILLS: usize = 20;
 const DEVICES: [&str; 3] = ["phone", "tablet", "browser"];
 
-/// Hands the notifications in over the socket while the daemon is killed again and again; a relay
-/// that is slow to answer, breaks connections off and throttles makes sure that something is always
-/// on its way.
+/// Hands the notifications in over the socket while the daemon is killed again and again, at a
+/// random moment in each of as many equal parts of them; a relay that breaks calls off and
+/// throttles makes sure that something is always on its way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_killed_again_and_again_loses_nothing() {
     let relay = Relay::start(|n, _| match n % 50 {
@@ -33,23 +36,26 @@ async fn a_daemon_that_is_killed_again_and_again_loses_nothing() {
     let (mut nas, keys) = Nas::new(&relay.url, &DEVICES);
     nas.start().await;
     let socket = nas.socket();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
     let caller = tokio::spawn(async move {
         let mut ids = Vec::new();
         for n in 0..NOTIFICATIONS {
             ids.push(say(&socket, n).await);
+            count.store(n + 1, Ordering::Relaxed);
         }
         ids
     });
-    let mut kills = 0;
-    while !caller.is_finished() {
-        let pause_ms = 50 + u64::from(Uuid::new_v4().as_bytes()[0]) * 2;
-        time::sleep(Duration::from_millis(pause_ms)).await;
+    let part = NOTIFICATIONS / KILLS;
+    for kill in 0..KILLS {
+        let moment = kill * part + usize::from(Uuid::new_v4().as_bytes()[0]) % part;
+        while taken.load(Ordering::Relaxed) < moment {
+            time::sleep(Duration::from_micros(500)).await;
+        }
         nas.kill();
-        kills += 1;
         nas.start().await;
     }
     let ids: Vec<Uuid> = caller.await.unwrap();
-    assert!(kills >= 5, "{kills} kills are too few to show anything");
     nas.until(is_done).await;
     nas.terminate();
 
@@ -70,7 +76,7 @@ async fn a_daemon_that_is_killed_again_and_again_loses_nothing() {
         assert!(*device == all, "{} of {NOTIFICATIONS} arrived", device.len());
     }
     let doubles = pushes - 3 * NOTIFICATIONS;
-    assert!(doubles <= kills * 32 * 2, "{doubles} doubles for {kills} kills");
+    assert!(doubles <= KILLS * 32 * 2, "{doubles} doubles for {KILLS} kills");
     let records = nas.records();
     assert_eq!(records.len(), NOTIFICATIONS);
     let fates = records.iter().flat_map(|record| &record.deliveries);

@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test may fail that way")]
 
+mod away;
 mod clock;
 mod command;
 mod kill;

@@ -63,7 +63,14 @@ impl Relay {
     pub(crate) async fn start(
         judge: impl Fn(usize, &Got) -> Option<Told> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), judge)
+    }
+
+    /// Does the same on a port that a test has.
+    pub(crate) fn start_on(
+        listener: TcpListener,
+        judge: impl Fn(usize, &Got) -> Option<Told> + Send + Sync + 'static,
+    ) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let got: Arc<Mutex<Vec<Got>>> = Arc::default();
         let played = Played { got: Arc::clone(&got), judge: Arc::new(judge) };

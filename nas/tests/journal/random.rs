@@ -17,6 +17,7 @@ enum Step {
     Withdraw { which: usize },
     Due { count_max: usize },
     Settle { which: usize, outcome: usize, retry_after_s: Option<u64> },
+    TakeBack { which: usize },
     Pass { ms: u64 },
     Crash,
 }
@@ -30,6 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<usize>(), 0..5usize, proptest::option::of(0..100u64)).prop_map(
             |(which, outcome, retry_after_s)| Step::Settle { which, outcome, retry_after_s }
         ),
+        1 => any::<usize>().prop_map(|which| Step::TakeBack { which }),
         3 => prop_oneof![0..5_000u64, 0..2_000_000u64].prop_map(|ms| Step::Pass { ms }),
         1 => Just(Step::Crash),
     ]
@@ -85,6 +87,13 @@ impl Life {
                 if !self.travelling.is_empty() {
                     let delivery = self.travelling.swap_remove(which % self.travelling.len());
                     self.settle(&delivery, OUTCOMES[outcome], retry_after_s);
+                }
+            }
+            Step::TakeBack { which } => {
+                if !self.travelling.is_empty() {
+                    let delivery = self.travelling.swap_remove(which % self.travelling.len());
+                    let journal = &mut self.desk.journal;
+                    self.outbox.take_back(journal, &delivery, "relay_unreachable").unwrap();
                 }
             }
             Step::Pass { ms } => self.now_ms += ms,
