@@ -1,7 +1,7 @@
 //! Every way into the relay, side by side: what a message costs by HTTP/1.1, HTTP/2, HTTP/2 over
 //! TLS, gRPC `Push` and gRPC `Stream`, and what the same way costs a bare forwarder.
 //!
-//! In: a plan. Out: a report. The relay, or the forwarder, has a core of its own; the senders and
+//! In: a plan. Out: a report. The relay, or a yardstick, has a core of its own; the senders and
 //! the simulated push services have another. A closed loop: so many messages are in flight at any
 //! time. All entries take their turns within each round, so that whatever else the machine does
 //! meets them all, and only ratios within a round are compared.
@@ -35,19 +35,24 @@ pub mod report;
 
 pub(super) mod stream;
 
+pub(super) mod yardstick;
+
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Plan {
     /// The relay's program; sns-relay beside this one unless told otherwise.
     #[arg(long)]
     relay: Option<PathBuf>,
-    /// Who takes turns.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Entry::value_variants().iter().copied())]
+    /// Who takes turns; all that can, unless told otherwise.
+    #[arg(long, value_enum, value_delimiter = ',')]
     entries: Vec<Entry>,
+    /// The program nginx; without it there are no turns of nginx.
+    #[arg(long)]
+    nginx: Option<PathBuf>,
     /// The one that the others are compared with.
     #[arg(long, value_enum, default_value_t = Entry::Http1)]
     base: Entry,
-    /// Where the messages go: apns, fcm or webpush; the bare forwarder's go to apns.
+    /// Where the messages go: apns, fcm or webpush; those of the yardsticks go to apns.
     #[arg(long, value_parser = kind_named, default_value = "apns")]
     service: DeviceKind,
     #[command(flatten)]
@@ -78,7 +83,7 @@ pub struct Plan {
     pub json: bool,
 }
 
-/// A way in: to the relay, or to the bare forwarder.
+/// A way in: to the relay, or to a yardstick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Entry {
@@ -100,6 +105,18 @@ pub enum Entry {
     FloorHttp2,
     /// The forwarder, by HTTP/2 over TLS.
     FloorHttp2Tls,
+    /// nginx, by HTTP/1.1.
+    NginxHttp1,
+    /// nginx, by HTTP/2 in clear text.
+    NginxHttp2,
+}
+
+/// What an entry leads into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Relay,
+    Floor,
+    Nginx,
 }
 
 /// What one turn of one entry gave.
@@ -110,7 +127,7 @@ pub struct Turn {
     /// What the push service itself counts.
     arrived: u64,
     rate_per_s: f64,
-    /// CPU time of the relay, or the forwarder, for each message.
+    /// CPU time of the relay, or of a yardstick, for each message.
     cpu_us: f64,
     /// The share of its core that it used.
     busy_percent: f64,
@@ -165,18 +182,33 @@ impl Plan {
         Ok(Report::new(self, entries, rounds))
     }
 
-    /// Starts what the entries need: relays serve several of them, forwarders one each.
+    fn entries(&self) -> Vec<Entry> {
+        if !self.entries.is_empty() {
+            return self.entries.clone();
+        }
+        let all = Entry::value_variants().iter().copied();
+        all.filter(|entry| entry.program() != Program::Nginx || self.nginx.is_some()).collect()
+    }
+
+    /// Starts what the entries need: relays serve several of them, yardsticks one each.
     async fn sites(&self) -> Result<Vec<Site>, MeasureError> {
         let relay = self.relay.clone().map_or_else(beside, Ok)?;
         let own = std::env::current_exe()?;
         let mut relays: [Option<(Arc<House>, Post)>; 2] = [None, None];
         let mut sites = Vec::new();
-        for entry in self.entries.iter().copied() {
+        for entry in self.entries() {
             let (form, is_tls) = (entry.form(), entry.is_tls());
-            if entry.is_floor() {
-                let house = House::of_floor(&own, is_tls, self.cores).await?;
+            let yardstick = match (entry.program(), &self.nginx) {
+                (Program::Relay, _) => None,
+                (Program::Floor, _) => Some(House::of_floor(&own, is_tls, self.cores).await?),
+                (Program::Nginx, Some(nginx)) => {
+                    Some(House::of_nginx(nginx, form == Form::Http2, self.cores).await?)
+                }
+                (Program::Nginx, None) => return Err(MeasureError::Missing("--nginx")),
+            };
+            if let Some(house) = yardstick {
                 let bytes = sealed_bytes(self.message_bytes)?;
-                let mail = Arc::new(Mail::to_floor(form, &house.origin, bytes)?);
+                let mail = Arc::new(Mail::to_yardstick(form, &house.origin, bytes)?);
                 sites.push(Site { entry, house: Arc::new(house), mail });
                 continue;
             }
@@ -211,7 +243,10 @@ impl Plan {
         let (messages, in_flight) = (self.messages as usize, self.in_flight_of(site.entry));
         let (house, mail) = (&site.house, &site.mail);
         let connections = self.connections as usize;
-        let kind = if site.entry.is_floor() { DeviceKind::Ios } else { self.service };
+        let kind = match site.entry.program() {
+            Program::Relay => self.service,
+            Program::Floor | Program::Nginx => DeviceKind::Ios,
+        };
         let journal = &house.stage.controls(kind).journal;
         let line = Line::open(house, site.entry.form(), mail, in_flight, connections).await?;
         let (arrived, cpu, own_us) = (journal.accepted(), house.process.cpu()?, own_cpu_us()?);
@@ -265,10 +300,12 @@ fn kind_named(name: &str) -> Result<DeviceKind, String> {
 impl Entry {
     fn form(self) -> Form {
         match self {
-            Entry::Http1 | Entry::FloorHttp1 => Form::Http1,
-            Entry::Http2 | Entry::Http2Tls | Entry::FloorHttp2 | Entry::FloorHttp2Tls => {
-                Form::Http2
-            }
+            Entry::Http1 | Entry::FloorHttp1 | Entry::NginxHttp1 => Form::Http1,
+            Entry::Http2
+            | Entry::Http2Tls
+            | Entry::FloorHttp2
+            | Entry::FloorHttp2Tls
+            | Entry::NginxHttp2 => Form::Http2,
             Entry::GrpcUnary => Form::GrpcUnary,
             Entry::GrpcStream | Entry::GrpcStreamFull => Form::GrpcStream,
         }
@@ -278,20 +315,30 @@ impl Entry {
         matches!(self, Entry::Http2Tls | Entry::FloorHttp2Tls)
     }
 
-    fn is_floor(self) -> bool {
-        self.floor() == self
+    fn program(self) -> Program {
+        match self {
+            Entry::Http1
+            | Entry::Http2
+            | Entry::Http2Tls
+            | Entry::GrpcUnary
+            | Entry::GrpcStream
+            | Entry::GrpcStreamFull => Program::Relay,
+            Entry::FloorHttp1 | Entry::FloorHttp2 | Entry::FloorHttp2Tls => Program::Floor,
+            Entry::NginxHttp1 | Entry::NginxHttp2 => Program::Nginx,
+        }
     }
 
     /// Gives the forwarder that is asked in the same way, as far as it goes: gRPC is HTTP/2.
     fn floor(self) -> Entry {
         match self {
-            Entry::Http1 | Entry::FloorHttp1 => Entry::FloorHttp1,
+            Entry::Http1 | Entry::FloorHttp1 | Entry::NginxHttp1 => Entry::FloorHttp1,
             Entry::Http2Tls | Entry::FloorHttp2Tls => Entry::FloorHttp2Tls,
             Entry::Http2
             | Entry::GrpcUnary
             | Entry::GrpcStream
             | Entry::GrpcStreamFull
-            | Entry::FloorHttp2 => Entry::FloorHttp2,
+            | Entry::FloorHttp2
+            | Entry::NginxHttp2 => Entry::FloorHttp2,
         }
     }
 

@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::MeasureError;
+use super::doors::yardstick::DEVICE_PATH;
 
 /// Where it stands and where it forwards to.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,10 +58,6 @@ struct Way {
     upstream: SendRequest<Bytes>,
     head: Request<()>,
 }
-
-/// The device of every notification.
-const DEVICE_PATH: &str =
-    "/3/device/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 // === impl Plan ===
 

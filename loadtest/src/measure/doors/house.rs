@@ -1,5 +1,5 @@
-//! What is measured, where it stands: a relay or the bare forwarder, on a core of its own, with
-//! simulated push services in this process.
+//! What is measured, where it stands: a relay or a yardstick, on a core of its own, with simulated
+//! push services in this process.
 //!
 //! In: a program. Out: a place that callers dial, and the messages that they have for it, sealed
 //! beforehand. A relay has room for a load, and connections that last as long as it.
@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 use super::super::MeasureError;
 use super::super::letter::Sender;
 use super::process::{Cores, Process};
-use crate::ca::{ClientCertificate, ServerCertificate};
+use crate::ca::ServerCertificate;
 use crate::device::DeviceKind;
 use crate::stage::{APP, Stage, StageError};
 
@@ -57,8 +57,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const START_POLL: Duration = Duration::from_millis(20);
-/// The bundle of the stage's app.
-const TOPIC: &str = "com.example.chat";
 /// HTTP/1.1 callers that are idle, or wait for their turn, stay.
 const HEADER_TIMEOUT_MS: i64 = 600_000;
 const CONNECTIONS_MAX: i64 = 100_000;
@@ -105,35 +103,17 @@ impl House {
         Ok(house)
     }
 
-    /// Starts the bare forwarder to the simulated APNs.
-    /// Errors: it does not start.
-    pub(crate) async fn of_floor(
-        program: &Path,
+    /// Puts a program that is starting where it will stand, and waits until it takes connections.
+    /// Errors: it does not start, with the end of its log.
+    pub(super) async fn with(
+        stage: Stage,
+        process: Process,
         is_tls: bool,
-        cores: Cores,
+        address: SocketAddr,
     ) -> Result<House, MeasureError> {
-        let stage = Stage::set().await?;
-        let file = |name: &str| text(&stage.folder().join(name));
-        let (ca, identity) = (file("ca.pem")?, file("identity.pem")?);
-        let (certificate, key) = (file("door.pem")?, file("door.key")?);
-        let ClientCertificate { certificate_pem, key_pem, .. } =
-            stage.ca.issue_client(TOPIC).map_err(StageError::from)?;
-        fs::write(&identity, certificate_pem + &key_pem)?;
-        let door = stage.ca.issue_server().map_err(StageError::from)?;
-        fs::write(&certificate, door.certificate_pem)?;
-        fs::write(&key, door.key_pem)?;
-        let listen = free_address()?;
-        let (listen_text, upstream) = (listen.to_string(), stage.apns.base_url().to_owned());
-        let mut args = vec!["floor", "--listen", &listen_text, "--upstream", &upstream];
-        args.extend(["--ca", &ca, "--identity", &identity, "--topic", TOPIC]);
-        if is_tls {
-            args.extend(["--certificate", &certificate, "--key", &key]);
-        }
-        let log_file = stage.folder().join("floor.log");
-        let process = Process::start(program, &args, log_file, cores)?;
-        let origin = origin_of(is_tls, listen)?;
-        let mut house = House { stage, process, origin, is_tls, address: listen };
-        house.until(async || TcpStream::connect(listen).await.is_ok()).await?;
+        let origin = origin_of(is_tls, address)?;
+        let mut house = House { stage, process, origin, is_tls, address };
+        house.until(async || TcpStream::connect(address).await.is_ok()).await?;
         Ok(house)
     }
 
@@ -205,7 +185,9 @@ impl House {
     }
 }
 
-fn free_address() -> std::io::Result<SocketAddr> {
+/// Gives a port that is free at this moment.
+/// Errors: there is none.
+pub(super) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
@@ -220,6 +202,8 @@ fn text_of(origin: &Uri) -> String {
     origin.to_string().trim_end_matches('/').to_owned()
 }
 
-fn text(path: &Path) -> Result<String, MeasureError> {
+/// Gives a path as an argument.
+/// Errors: it is not UTF-8.
+pub(super) fn text(path: &Path) -> Result<String, MeasureError> {
     path.to_str().map(str::to_owned).ok_or(MeasureError::Missing("a folder with a plain name"))
 }

@@ -91,16 +91,20 @@ impl Mail {
         })
     }
 
-    /// Makes the requests to the bare forwarder: one notification, as long as a sealed message.
+    /// Makes the requests to a yardstick: one notification, as long as a sealed message.
     /// Errors: the origin is no URL.
-    pub(crate) fn to_floor(form: Form, origin: &Uri, bytes: usize) -> Result<Mail, MeasureError> {
+    pub(crate) fn to_yardstick(
+        form: Form,
+        origin: &Uri,
+        bytes: usize,
+    ) -> Result<Mail, MeasureError> {
         let (start, end) =
             (r#"{"aps":{"alert":{"loc-key":"K"},"mutable-content":1},"e":""#, r#""}"#);
         let filling = "A".repeat(bytes.saturating_sub(start.len() + end.len()));
         Ok(Mail {
             form,
             prototype: prototype(form, origin)?,
-            uris: vec![target(form, &at(origin, "/floor")?)],
+            uris: vec![target(form, &at(origin, "/push")?)],
             bodies: vec![format!("{start}{filling}{end}").into()],
             accepted: StatusCode::OK,
         })
