@@ -15,7 +15,9 @@ use sns_loadtest::measure::crowd::Protocol;
 use sns_loadtest::measure::pace::Pace;
 use sns_loadtest::measure::push::Plan;
 use sns_loadtest::measure::report::Judged;
-use sns_loadtest::measure::{MeasureError, away, beside, faults, kill, outage, overload, soak};
+use sns_loadtest::measure::{
+    MeasureError, away, beside, doors, faults, floor, idle, kill, outage, overload, soak,
+};
 
 /// Measures the relay on this machine, with the push services simulated on loopback.
 #[derive(Parser)]
@@ -23,6 +25,13 @@ use sns_loadtest::measure::{MeasureError, away, beside, faults, kill, outage, ov
 enum Command {
     /// Messages through the application door, open loop.
     Push(PushArgs),
+    /// Every way in, side by side, a closed loop with the relay on a core of its own.
+    Doors(doors::Plan),
+    /// What callers cost that are connected and say nothing.
+    Idle(idle::Plan),
+    /// The bare forwarder that the ways in are compared with.
+    #[command(hide = true)]
+    Floor(floor::Plan),
     /// What each fault at one push service costs its own messages and those to the others.
     Faults(FaultsArgs),
     /// Many times the capacity for a while, and then as before.
@@ -122,6 +131,9 @@ fn main() -> ExitCode {
     };
     let done = match &command {
         Command::Push(args) => push(args),
+        Command::Doors(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Idle(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Floor(plan) => forward(plan),
         Command::Faults(args) => measure_faults(args),
         Command::Overload(plan) => judge(plan.json, plan.carry_out()),
         Command::Outage(plan) => judge(plan.json, plan.carry_out()),
@@ -182,13 +194,21 @@ fn measure_faults(args: &FaultsArgs) -> Result<bool, MeasureError> {
     Ok(report.holds())
 }
 
+fn forward(plan: &floor::Plan) -> Result<bool, MeasureError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(plan.carry_out()).map(|()| true)
+}
+
+fn tell(json: bool, report: &impl Judged) -> Result<bool, MeasureError> {
+    Ok(report.write(json, &mut io::stdout())?)
+}
+
 fn judge(
     json: bool,
     measurement: impl Future<Output = Result<impl Judged, MeasureError>>,
 ) -> Result<bool, MeasureError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(measurement)?;
-    Ok(report.write(json, &mut io::stdout())?)
+    tell(json, &runtime.block_on(measurement)?)
 }
 
 fn report(error: &MeasureError) -> io::Result<()> {

@@ -28,6 +28,12 @@ pub mod child;
 
 pub mod push;
 
+pub mod doors;
+
+pub mod floor;
+
+pub mod idle;
+
 pub mod faults;
 
 mod stencil;
@@ -92,6 +98,12 @@ pub enum MeasureError {
     /// A connection.
     #[error("a connection cannot be opened")]
     Crowd(#[from] crowd::CrowdError),
+    /// An HTTP/1.1 connection.
+    #[error("an HTTP/1.1 connection cannot be begun")]
+    Http1(#[from] hyper::Error),
+    /// An HTTP/2 connection, or the one stream on which everything goes.
+    #[error("an HTTP/2 connection or stream breaks")]
+    Http2(#[from] h2::Error),
     /// The histogram.
     #[error("the times cannot be counted")]
     Histogram(#[from] hdrhistogram::CreationError),

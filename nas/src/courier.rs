@@ -117,7 +117,7 @@ impl Courier {
         let message = match (sealed, delivery.device.sender == NAS) {
             // A mail cannot be taken back.
             (None, true) if delivery.content.body.event().is_none() => {
-                return failed(Outcome::Refused, reason::NOT_SEALED);
+                return Ok(failed(Outcome::Refused, reason::NOT_SEALED));
             }
             (sealed, true) => Message::Notify(notify(delivery, ttl_s, sealed)),
             (Some(body), false) => Message::Push(push(delivery, ttl_s, body)),

@@ -5,6 +5,7 @@
 mod answers;
 mod bad_input;
 mod connections;
+mod doors;
 mod email;
 mod faults;
 mod forge;

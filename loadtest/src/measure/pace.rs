@@ -159,24 +159,30 @@ fn io_error(error: tokio::task::JoinError) -> MeasureError {
 // === impl Tally ===
 
 impl Tally {
-    fn new() -> Result<Tally, MeasureError> {
+    pub(super) fn new() -> Result<Tally, MeasureError> {
         let times_us = Histogram::new_with_max(TIME_US_MAX, FIGURES)?;
         Ok(Tally { sent: 0, accepted: 0, others: BTreeMap::new(), times_us })
     }
 
     fn count(&mut self, time: Duration, told: Option<Result<Told, CrowdError>>) {
-        let label = match told {
-            Some(Ok(told)) if told.status == StatusCode::CREATED => {
-                self.accepted += 1;
-                let time_us = u64::try_from(time.as_micros()).unwrap_or(TIME_US_MAX);
-                self.times_us.saturating_record(time_us);
-                return;
-            }
-            Some(Ok(told)) => label(&told),
-            Some(Err(_)) => "connection broke".to_owned(),
-            None => "no answer".to_owned(),
+        let other = match told {
+            Some(Ok(told)) if told.status == StatusCode::CREATED => None,
+            Some(Ok(told)) => Some(label(&told)),
+            Some(Err(_)) => Some("connection broke".to_owned()),
+            None => Some("no answer".to_owned()),
         };
-        *self.others.entry(label).or_default() += 1;
+        self.note(time, other);
+    }
+
+    /// Counts a message that was accepted after this time, or what else became of it.
+    pub(super) fn note(&mut self, time: Duration, other: Option<String>) {
+        if let Some(label) = other {
+            *self.others.entry(label).or_default() += 1;
+            return;
+        }
+        self.accepted += 1;
+        let time_us = u64::try_from(time.as_micros()).unwrap_or(TIME_US_MAX);
+        self.times_us.saturating_record(time_us);
     }
 }
 

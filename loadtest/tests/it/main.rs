@@ -13,6 +13,8 @@ mod faults;
 
 mod fcm;
 
+mod floor;
+
 mod raw;
 
 mod sign;

@@ -1,0 +1,371 @@
+//! Every way into the relay, side by side: what a message costs by HTTP/1.1, HTTP/2, HTTP/2 over
+//! TLS, gRPC `Push` and gRPC `Stream`, and what the same way costs a bare forwarder.
+//!
+//! In: a plan. Out: a report. The relay, or a yardstick, has a core of its own; the senders and
+//! the simulated push services have another. A closed loop: so many messages are in flight at any
+//! time. All entries take their turns within each round, so that whatever else the machine does
+//! meets them all, and only ratios within a round are compared.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ValueEnum, value_parser};
+use serde::Serialize;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::child::own_cpu_us;
+use super::{MeasureError, beside};
+use crate::device::DeviceKind;
+use house::{House, Post};
+use line::Line;
+use mail::{Form, Mail};
+use process::{Cores, machine_cpu_us};
+use report::Report;
+
+pub(super) mod house;
+
+pub(super) mod line;
+
+pub(super) mod mail;
+
+pub(super) mod process;
+
+pub mod report;
+
+pub(super) mod stream;
+
+pub(super) mod yardstick;
+
+/// What to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Plan {
+    /// The relay's program; sns-relay beside this one unless told otherwise.
+    #[arg(long)]
+    relay: Option<PathBuf>,
+    /// Who takes turns; all that can, unless told otherwise.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    entries: Vec<Entry>,
+    /// The program nginx; without it there are no turns of nginx.
+    #[arg(long)]
+    nginx: Option<PathBuf>,
+    /// The one that the others are compared with.
+    #[arg(long, value_enum, default_value_t = Entry::Http1)]
+    base: Entry,
+    /// Where the messages go: apns, fcm or webpush; those of the yardsticks go to apns.
+    #[arg(long, value_parser = kind_named, default_value = "apns")]
+    service: DeviceKind,
+    #[command(flatten)]
+    cores: Cores,
+    /// Devices, paired beforehand; each message goes to the next one.
+    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    devices: u32,
+    /// Bytes of a message before it is sealed and padded: 800 become 1024.
+    #[arg(long, default_value_t = 800)]
+    message_bytes: usize,
+    /// Messages of one turn.
+    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+    messages: u32,
+    /// Messages in flight.
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=250))]
+    in_flight: u32,
+    /// Messages in flight of grpc-stream-full: the relay's server.grpc_stream_messages_max.
+    #[arg(long, default_value_t = 256, value_parser = value_parser!(u32).range(1..=10_000))]
+    stream_in_flight: u32,
+    /// Connections of HTTP/2 and of gRPC Push; a stream has one, HTTP/1.1 one for each in flight.
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
+    connections: u32,
+    /// Rounds, after one that is not counted.
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// Cores that other programs may use during a turn: above it the turn is repeated, up to 30
+    /// times. A shared machine is calm for half a second more often than for minutes.
+    #[arg(long)]
+    others_max: Option<f64>,
+    /// JSON instead of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A way in: to the relay, or to a yardstick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// A connection for each message in flight.
+    Http1,
+    /// In clear text, both sides knowing beforehand.
+    Http2,
+    /// Over TLS.
+    Http2Tls,
+    /// The call Push for each message.
+    GrpcUnary,
+    /// One call Stream.
+    GrpcStream,
+    /// The same, with as much in flight as the relay allows.
+    GrpcStreamFull,
+    /// The forwarder, by HTTP/1.1.
+    FloorHttp1,
+    /// The forwarder, by HTTP/2 in clear text.
+    FloorHttp2,
+    /// The forwarder, by HTTP/2 over TLS.
+    FloorHttp2Tls,
+    /// nginx, by HTTP/1.1.
+    NginxHttp1,
+    /// nginx, by HTTP/2 in clear text.
+    NginxHttp2,
+}
+
+/// What an entry leads into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Relay,
+    Floor,
+    Nginx,
+}
+
+/// What one turn of one entry gave.
+#[derive(Debug, Serialize)]
+pub struct Turn {
+    accepted: u64,
+    others: std::collections::BTreeMap<String, u64>,
+    /// What the push service itself counts.
+    arrived: u64,
+    rate_per_s: f64,
+    /// CPU time of the relay, or of a yardstick, for each message.
+    cpu_us: f64,
+    /// The share of its core that it used.
+    busy_percent: f64,
+    /// CPU time of the senders and the push services for each message.
+    own_cpu_us: f64,
+    /// Cores that other programs used meanwhile.
+    others_cores: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+/// An entry where it is measured.
+struct Site {
+    entry: Entry,
+    house: Arc<House>,
+    mail: Arc<Mail>,
+}
+
+const TURN_LIMIT: Duration = Duration::from_secs(300);
+const TRIES_MAX: usize = 30;
+const CALM_PAUSE: Duration = Duration::from_millis(500);
+
+// === impl Plan ===
+
+impl Plan {
+    /// Carries the plan out on this thread, which it keeps to the senders' core from then on.
+    /// Errors: [`MeasureError`]; messages that fail are figures of the report.
+    pub fn carry_out(&self) -> Result<Report, MeasureError> {
+        self.cores.stay()?;
+        // One thread: senders and push services share a core and hand over without a wake-up.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.measure())
+    }
+
+    async fn measure(&self) -> Result<Report, MeasureError> {
+        let sites = self.sites().await?;
+        let mut rounds = Vec::new();
+        for round in 0..=self.rounds as usize {
+            let mut turns: Vec<Option<Turn>> = sites.iter().map(|_| None).collect();
+            for turn in 0..sites.len() {
+                // Nobody always follows the same one.
+                let place = (turn + round) % sites.len();
+                turns[place] = Some(self.calm_turn(&sites[place]).await?);
+            }
+            rounds.push(turns.into_iter().flatten().collect());
+        }
+        // The first one warmed them up.
+        rounds.remove(0);
+        let entries = sites.iter().map(|site| site.entry).collect();
+        for site in sites {
+            drop(site.mail);
+            if let Some(house) = Arc::into_inner(site.house) {
+                house.process.stop().await?;
+            }
+        }
+        Ok(Report::new(self, entries, rounds))
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        if !self.entries.is_empty() {
+            return self.entries.clone();
+        }
+        let all = Entry::value_variants().iter().copied();
+        all.filter(|entry| entry.program() != Program::Nginx || self.nginx.is_some()).collect()
+    }
+
+    /// Starts what the entries need: relays serve several of them, yardsticks one each.
+    async fn sites(&self) -> Result<Vec<Site>, MeasureError> {
+        let relay = self.relay.clone().map_or_else(beside, Ok)?;
+        let own = std::env::current_exe()?;
+        let mut relays: [Option<(Arc<House>, Post)>; 2] = [None, None];
+        let mut sites = Vec::new();
+        for entry in self.entries() {
+            let (form, is_tls) = (entry.form(), entry.is_tls());
+            let yardstick = match (entry.program(), &self.nginx) {
+                (Program::Relay, _) => None,
+                (Program::Floor, _) => Some(House::of_floor(&own, is_tls, self.cores).await?),
+                (Program::Nginx, Some(nginx)) => {
+                    Some(House::of_nginx(nginx, form == Form::Http2, self.cores).await?)
+                }
+                (Program::Nginx, None) => return Err(MeasureError::Missing("--nginx")),
+            };
+            if let Some(house) = yardstick {
+                let bytes = sealed_bytes(self.message_bytes)?;
+                let mail = Arc::new(Mail::to_yardstick(form, &house.origin, bytes)?);
+                sites.push(Site { entry, house: Arc::new(house), mail });
+                continue;
+            }
+            let place = &mut relays[usize::from(is_tls)];
+            let (house, post) = match place {
+                Some(open) => open,
+                None => place.insert(self.open_relay(&relay, is_tls).await?),
+            };
+            let mail = Arc::new(Mail::to_relay(form, &house.origin, post)?);
+            sites.push(Site { entry, house: Arc::clone(house), mail });
+        }
+        Ok(sites)
+    }
+
+    async fn open_relay(
+        &self,
+        program: &std::path::Path,
+        is_tls: bool,
+    ) -> Result<(Arc<House>, Post), MeasureError> {
+        let room = [(
+            "server.grpc_stream_messages_max",
+            i64::from(self.stream_in_flight.max(self.in_flight)),
+        )];
+        let house = House::of_relay(program, is_tls, &room, self.cores).await?;
+        let message = vec![b'm'; self.message_bytes];
+        let post = house.post(self.service, self.devices as usize, &message).await?;
+        Ok((Arc::new(house), post))
+    }
+
+    /// Takes a turn while the others leave the machine alone, as far as that can be had.
+    async fn calm_turn(&self, site: &Site) -> Result<Turn, MeasureError> {
+        let others_max = self.others_max.unwrap_or(f64::INFINITY);
+        for _ in 1..TRIES_MAX {
+            let turn = self.turn(site).await?;
+            if turn.others_cores <= others_max {
+                return Ok(turn);
+            }
+            sleep(CALM_PAUSE).await;
+        }
+        self.turn(site).await
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures far below 2^52")]
+    async fn turn(&self, site: &Site) -> Result<Turn, MeasureError> {
+        let (messages, in_flight) = (self.messages as usize, self.in_flight_of(site.entry));
+        let (house, mail) = (&site.house, &site.mail);
+        let connections = self.connections as usize;
+        let kind = match site.entry.program() {
+            Program::Relay => self.service,
+            Program::Floor | Program::Nginx => DeviceKind::Ios,
+        };
+        let journal = &house.stage.controls(kind).journal;
+        let line = Line::open(house, site.entry.form(), mail, in_flight, connections).await?;
+        let (arrived, cpu, own_us) = (journal.accepted(), house.process.cpu()?, own_cpu_us()?);
+        let (machine_us, begin) = (machine_cpu_us()?, Instant::now());
+        let carried = timeout(TURN_LIMIT, line.carry(mail, messages, in_flight)).await;
+        let tally = carried.map_err(|_| MeasureError::Missing("every answer in time"))??;
+        let time = begin.elapsed();
+        let cpu_us = house.process.cpu()?.since_us(&cpu);
+        let own_us = (own_cpu_us()? - own_us) as f64;
+        let others_us = machine_cpu_us()? - machine_us - cpu_us - own_us;
+        let quantile = |q| tally.times_us.value_at_quantile(q) as f64 / 1_000.0;
+        Ok(Turn {
+            accepted: tally.accepted,
+            others: tally.others.clone(),
+            arrived: journal.accepted() - arrived,
+            rate_per_s: tally.accepted as f64 / time.as_secs_f64(),
+            cpu_us: cpu_us / messages as f64,
+            busy_percent: cpu_us / time.as_micros() as f64 * 100.0,
+            own_cpu_us: own_us / messages as f64,
+            others_cores: (others_us / time.as_micros() as f64).max(0.0),
+            p50_ms: quantile(0.5),
+            p99_ms: quantile(0.99),
+        })
+    }
+
+    fn in_flight_of(&self, entry: Entry) -> usize {
+        match entry {
+            Entry::GrpcStreamFull => self.stream_in_flight as usize,
+            _ => self.in_flight as usize,
+        }
+    }
+}
+
+/// Gives the length of a message once it is sealed.
+fn sealed_bytes(message_bytes: usize) -> Result<usize, MeasureError> {
+    let device = crate::device::Device::new_ios()?;
+    let message = vec![b'm'; message_bytes];
+    let cap = sns_nas::seal::BodyCap::default();
+    Ok(sns_nas::seal::seal(&device.keys().device(), &message, cap)?.len())
+}
+
+fn kind_named(name: &str) -> Result<DeviceKind, String> {
+    match name {
+        "apns" => Ok(DeviceKind::Ios),
+        "fcm" => Ok(DeviceKind::Android),
+        "webpush" => Ok(DeviceKind::Browser),
+        _ => Err("apns, fcm or webpush".to_owned()),
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn form(self) -> Form {
+        match self {
+            Entry::Http1 | Entry::FloorHttp1 | Entry::NginxHttp1 => Form::Http1,
+            Entry::Http2
+            | Entry::Http2Tls
+            | Entry::FloorHttp2
+            | Entry::FloorHttp2Tls
+            | Entry::NginxHttp2 => Form::Http2,
+            Entry::GrpcUnary => Form::GrpcUnary,
+            Entry::GrpcStream | Entry::GrpcStreamFull => Form::GrpcStream,
+        }
+    }
+
+    fn is_tls(self) -> bool {
+        matches!(self, Entry::Http2Tls | Entry::FloorHttp2Tls)
+    }
+
+    fn program(self) -> Program {
+        match self {
+            Entry::Http1
+            | Entry::Http2
+            | Entry::Http2Tls
+            | Entry::GrpcUnary
+            | Entry::GrpcStream
+            | Entry::GrpcStreamFull => Program::Relay,
+            Entry::FloorHttp1 | Entry::FloorHttp2 | Entry::FloorHttp2Tls => Program::Floor,
+            Entry::NginxHttp1 | Entry::NginxHttp2 => Program::Nginx,
+        }
+    }
+
+    /// Gives the forwarder that is asked in the same way, as far as it goes: gRPC is HTTP/2.
+    fn floor(self) -> Entry {
+        match self {
+            Entry::Http1 | Entry::FloorHttp1 | Entry::NginxHttp1 => Entry::FloorHttp1,
+            Entry::Http2Tls | Entry::FloorHttp2Tls => Entry::FloorHttp2Tls,
+            Entry::Http2
+            | Entry::GrpcUnary
+            | Entry::GrpcStream
+            | Entry::GrpcStreamFull
+            | Entry::FloorHttp2
+            | Entry::NginxHttp2 => Entry::FloorHttp2,
+        }
+    }
+
+    fn label(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
