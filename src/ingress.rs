@@ -205,16 +205,16 @@ impl Doors {
 struct Panicked;
 
 /// Runs a future, and ends it where it panics. What it borrowed is not looked at again.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
-    tokio::pin!(future);
-    poll_fn(|context| {
+/// It is on the heap, so that no idle connection holds room for it.
+fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
+    let mut future = Box::pin(future);
+    poll_fn(move |context| {
         let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
         match catch_unwind(poll) {
             Ok(poll) => poll.map(Ok),
             Err(_) => Poll::Ready(Err(Panicked)),
         }
     })
-    .await
 }
 
 fn door_of(path: &str) -> Door {

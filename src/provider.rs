@@ -8,8 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, header};
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
@@ -35,7 +34,7 @@ pub mod webpush;
 pub mod email;
 
 use upstream::{
-    AddressGuard, BreakerMetrics, Egress, Limits, Names, Origin, Pool, PoolMetrics, SendError,
+    AddressGuard, BreakerMetrics, Egress, Limits, Names, Origin, Pool, PoolMetrics, Post, SendError,
 };
 
 /// One push service for one app.
@@ -144,7 +143,8 @@ impl Provider for AnyProvider {
             Self::Apns(apns) => apns.send(route, deadline).await,
             Self::Fcm(fcm) => fcm.send(route, deadline).await,
             Self::WebPush(webpush) => webpush.send(route, deadline).await,
-            Self::Email(email) => email.send(route, deadline).await,
+            // The largest by far and the rarest: the others need not have room for it.
+            Self::Email(email) => Box::pin(email.send(route, deadline)).await,
         }
     }
 
@@ -181,15 +181,15 @@ impl Attempt {
     }
 
     /// Sends a request and reads its answer with `read`.
-    async fn make(
+    async fn of_http(
         pool: &Pool,
-        request: Request<Bytes>,
+        post: &Post<'_>,
         class: Class,
         credential: Option<CredentialVersion>,
         deadline: Instant,
         read: impl FnOnce(&upstream::Answer) -> Outcome,
     ) -> Self {
-        match pool.send(request, class, deadline).await {
+        match pool.send(post, class, deadline).await {
             Ok(answer) => {
                 Self { outcome: read(&answer), upstream: Some(answer.elapsed), credential }
             }

@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::config::{Secret, ServiceUrl};
 use crate::outcome::Code;
 use crate::provider::hold::Hold;
-use crate::provider::upstream::{Answer, Limits, Pool};
+use crate::provider::upstream::{Answer, Limits, Pool, Post};
 use crate::provider::{Attempt, CredentialVersion, Dialling, Provider, SetupError};
 use crate::push::{Address, Urgency};
 use crate::route::Route;
@@ -33,6 +34,18 @@ pub struct Apns {
     /// None where the connections show a client certificate.
     tokens: Option<Arc<TokenSource>>,
 }
+
+const PATH: &str = "/3/device/";
+
+const APNS_COLLAPSE_ID: HeaderName = HeaderName::from_static("apns-collapse-id");
+const APNS_EXPIRATION: HeaderName = HeaderName::from_static("apns-expiration");
+const APNS_ID: HeaderName = HeaderName::from_static("apns-id");
+const APNS_PRIORITY: HeaderName = HeaderName::from_static("apns-priority");
+const APNS_PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
+const APNS_TOPIC: HeaderName = HeaderName::from_static("apns-topic");
+
+/// Those, `authorization` and `content-length`.
+const FIELDS_MAX: usize = 8;
 
 /// How we prove to Apple who we are.
 pub enum Credential<'a> {
@@ -65,27 +78,25 @@ impl Apns {
         Ok(Self { pool: dialling.pool(url, tls)?, hold: Hold::new(&dialling), topic, tokens })
     }
 
-    fn request(
+    fn fields(
         &self,
         route: &Route,
+        id: &HeaderValue,
         authorization: Option<&HeaderValue>,
-    ) -> Option<Request<Bytes>> {
-        let Address::Apns { token, .. } = route.address() else { return None };
-        let mut id = uuid::Uuid::encode_buffer();
-        let id: &str = route.message_id().hyphenated().encode_lower(&mut id);
-        let mut request = Request::post(format!("/3/device/{token}"))
-            .header("apns-topic", &self.topic)
-            .header("apns-push-type", HeaderValue::from_static("alert"))
-            .header("apns-priority", priority(route.urgency()))
-            .header("apns-expiration", route.expiration_unix_s())
-            .header("apns-id", id);
+    ) -> HeaderMap {
+        let mut fields = HeaderMap::with_capacity(FIELDS_MAX);
+        fields.insert(APNS_TOPIC, self.topic.clone());
+        fields.insert(APNS_PUSH_TYPE, HeaderValue::from_static("alert"));
+        fields.insert(APNS_PRIORITY, priority(route.urgency()));
+        fields.insert(APNS_EXPIRATION, HeaderValue::from(route.expiration_unix_s()));
+        fields.insert(APNS_ID, id.clone());
         if let Some(authorization) = authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
+            fields.insert(header::AUTHORIZATION, authorization.clone());
         }
-        if let Some(collapse_id) = route.collapse_id() {
-            request = request.header("apns-collapse-id", collapse_id);
+        if let Some(collapse_id) = route.collapse_id().and_then(|id| id.parse().ok()) {
+            fields.insert(APNS_COLLAPSE_ID, collapse_id);
         }
-        request.body(route.body().clone()).ok()
+        fields
     }
 }
 
@@ -93,9 +104,9 @@ impl Provider for Apns {
     async fn send(&self, route: &Route, deadline: Instant) -> Attempt {
         let token = self.tokens.as_ref().map(|tokens| tokens.current());
         let authorization = token.as_ref().map(|token| token.authorization());
-        let Some(request) = self.request(route, authorization) else {
-            return Attempt::impossible();
-        };
+        let Some((path, id)) = path_and_id(route) else { return Attempt::impossible() };
+        let fields = || self.fields(route, &id, authorization);
+        let post = Post { path, body: route.body().clone(), fields: &fields };
         let version: Option<CredentialVersion> = token.as_ref().map(|token| token.version());
         let read = |answer: &Answer| {
             let outcome = answer::read(answer.status, &answer.headers, &answer.body);
@@ -106,7 +117,8 @@ impl Provider for Apns {
             outcome
         };
         let class = route.class();
-        self.hold.attempt(Attempt::make(&self.pool, request, class, version, deadline, read)).await
+        let (pool, post) = (&self.pool, &post);
+        self.hold.attempt(|| Attempt::of_http(pool, post, class, version, deadline, read)).await
     }
 
     async fn renew_credential(&self, spent: &Attempt, _deadline: Instant) -> bool {
@@ -122,6 +134,17 @@ impl Provider for Apns {
     async fn warm(&self, deadline: Instant) {
         self.pool.warm(deadline).await;
     }
+}
+
+/// Gives the path, which holds the device token, and the message's id.
+fn path_and_id(route: &Route) -> Option<(PathAndQuery, HeaderValue)> {
+    let Address::Apns { token, .. } = route.address() else { return None };
+    let mut path = String::with_capacity(PATH.len() + token.len());
+    path.push_str(PATH);
+    path.push_str(token);
+    let mut id = uuid::Uuid::encode_buffer();
+    let id = HeaderValue::from_str(route.message_id().hyphenated().encode_lower(&mut id));
+    Some((PathAndQuery::from_maybe_shared(Bytes::from(path)).ok()?, id.ok()?))
 }
 
 /// Source: reference "Urgency"; an encrypted message that is shown must be an alert.

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{AppFcm, ServiceUrl};
 use crate::provider::hold::Hold;
-use crate::provider::upstream::{Answer, Pool};
+use crate::provider::upstream::{Answer, Pool, Post};
 use crate::provider::{Attempt, Dialling, Provider, SetupError};
 use crate::push::Address;
 use crate::route::Route;
@@ -24,11 +24,14 @@ pub mod token;
 
 use token::TokenSource;
 
+/// Two, and `content-length`.
+const FIELDS_MAX: usize = 3;
+
 /// Google's service for one app.
 pub struct Fcm {
     pool: Arc<Pool>,
     hold: Hold,
-    path: Uri,
+    path: PathAndQuery,
     tokens: Arc<TokenSource>,
     clock: Clock,
 }
@@ -47,18 +50,9 @@ impl Fcm {
         clock: Clock,
     ) -> Result<Self, SetupError> {
         let path = format!("/v1/projects/{}/messages:send", app.project_id);
-        let path = Uri::try_from(path).map_err(|_| SetupError::Text("the project"))?;
+        let path = PathAndQuery::try_from(path).map_err(|_| SetupError::Text("the project"))?;
         let pool = dialling.pool(url, dialling.roots.client()?)?;
         Ok(Self { pool, hold: Hold::new(dialling), path, tokens, clock })
-    }
-
-    fn request(&self, route: &Route, authorization: &HeaderValue) -> Option<Request<Bytes>> {
-        let Address::Fcm { .. } = route.address() else { return None };
-        Request::post(self.path.clone())
-            .header(header::AUTHORIZATION, authorization)
-            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(route.body().clone())
-            .ok()
     }
 }
 
@@ -68,14 +62,15 @@ impl Provider for Fcm {
             Ok(token) => token,
             Err(outcome) => return Attempt::unsent(outcome),
         };
-        let Some(request) = self.request(route, token.authorization()) else {
-            return Attempt::impossible();
-        };
+        let Address::Fcm { .. } = route.address() else { return Attempt::impossible() };
+        let fields = || fields(token.authorization());
+        let post = Post { path: self.path.clone(), body: route.body().clone(), fields: &fields };
         let read = |answer: &Answer| {
             answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
         };
         let (class, version) = (route.class(), Some(token.version()));
-        self.hold.attempt(Attempt::make(&self.pool, request, class, version, deadline, read)).await
+        let (pool, post) = (&self.pool, &post);
+        self.hold.attempt(|| Attempt::of_http(pool, post, class, version, deadline, read)).await
     }
 
     async fn renew_credential(&self, spent: &Attempt, deadline: Instant) -> bool {
@@ -92,4 +87,11 @@ impl Provider for Fcm {
         // A fault of the token is the first message's to tell.
         let (_, ()) = tokio::join!(self.tokens.current(deadline), self.pool.warm(deadline));
     }
+}
+
+fn fields(authorization: &HeaderValue) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(FIELDS_MAX);
+    fields.insert(header::AUTHORIZATION, authorization.clone());
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields
 }

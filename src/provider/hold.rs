@@ -42,13 +42,16 @@ impl Hold {
     }
 
     /// Makes the attempt, unless the credential is held.
-    pub(super) async fn attempt(&self, make: impl Future<Output = Attempt> + Send) -> Attempt {
+    pub(super) async fn attempt<F>(&self, make: impl FnOnce() -> F + Send) -> Attempt
+    where
+        F: Future<Output = Attempt> + Send,
+    {
         let Ok(pass) = self.gate.enter() else {
             let code = Code::ALL.get(self.code.load(Ordering::Relaxed)).copied();
             let code = code.unwrap_or(Code::CredentialUnavailable);
             return Attempt::unsent(Outcome::Misconfigured { code });
         };
-        let attempt = make.await;
+        let attempt = make().await;
         let verdict = verdict(&attempt);
         if verdict == Verdict::Failing {
             self.code.store(attempt.outcome.code() as usize, Ordering::Relaxed);
@@ -119,7 +122,7 @@ mod tests {
     async fn send(hold: &Hold, count: u32, outcome: &Outcome) -> u32 {
         let made = AtomicUsize::new(0);
         for _ in 0..count {
-            let make = async {
+            let make = || async {
                 made.fetch_add(1, Ordering::Relaxed);
                 answered(outcome.clone())
             };
@@ -133,7 +136,7 @@ mod tests {
         let hold = hold();
         let invalid = refused(Code::ApnsInvalidProviderToken);
         assert_eq!(send(&hold, 100, &invalid).await, 3);
-        let told = hold.attempt(async { unreachable!("it is held") }).await;
+        let told = hold.attempt(|| async { unreachable!("it is held") }).await;
         assert_eq!((told.outcome, told.upstream), (invalid.clone(), None));
         for _ in 0..5 {
             tokio::time::advance(PROBE).await;

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, StatusCode};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
@@ -40,13 +40,13 @@ pub use counts::{
 };
 pub use egress::{AddressGuard, Egress, NameTable, Names};
 pub use limits::Limits;
+pub use request::Post;
 
 pub(in crate::provider) use breaker::{Policy, Verdict};
 pub(in crate::provider) use gate::Gate;
 
 use dial::Dialler;
 use ledger::Turn;
-use request::Head;
 use slots::{Inner, Slot, Transport};
 
 use crate::push::Class;
@@ -171,30 +171,28 @@ impl Pool {
     }
 
     /// Sends a request and waits for its answer; where requests wait, the highest class goes first.
-    /// Of the URI only path and query count; `content-length` and `:authority` are set here.
     /// Errors: [`SendError`]; the deadline covers waiting, sending and reading.
     /// Dropping the future cancels: the stream is reset, the slot comes back.
     pub async fn send(
         &self,
-        request: Request<Bytes>,
+        post: &Post<'_>,
         class: Class,
         deadline: Instant,
     ) -> Result<Answer, SendError> {
         let pass = self.gate.enter().map_err(|retry_after| {
             SendError::NotSent(DialFault { kind: FaultKind::BreakerOpen, retry_after })
         })?;
-        let (result, verdict) = self.carry(request, class, deadline).await;
+        let (result, verdict) = self.carry(post, class, deadline).await;
         self.gate.leave(pass, verdict);
         result
     }
 
     async fn carry(
         &self,
-        request: Request<Bytes>,
+        post: &Post<'_>,
         class: Class,
         deadline: Instant,
     ) -> (Result<Answer, SendError>, Verdict) {
-        let (head, body) = Head::split(request, &self.inner.dialler().origin);
         let shed = |reason| (Err(self.inner.shed(reason)), Verdict::Nothing);
         let turn = self.turn(class);
         let mut replays = 0;
@@ -207,7 +205,7 @@ impl Pool {
             if Instant::now() >= deadline {
                 return shed(ShedReason::Deadline);
             }
-            match self.attempt(&mut slot, &head, &body, deadline).await {
+            match self.attempt(&mut slot, post, deadline).await {
                 Ok(answer) => {
                     // Any other answer shows that the push service lives.
                     let failing = answer.status.is_server_error();
@@ -239,18 +237,18 @@ impl Pool {
     async fn attempt(
         &self,
         slot: &mut Slot,
-        head: &Head,
-        body: &Bytes,
+        post: &Post<'_>,
         deadline: Instant,
     ) -> Result<Answer, Miss> {
         let bytes_max = self.inner.limits().answer_bytes_max;
+        let origin = &self.inner.dialler().origin;
         match slot.take_transport() {
             Some(Transport::Http2(sender)) => {
-                let request = head.http2();
-                http2::exchange(slot, sender, request, body.clone(), deadline, bytes_max).await
+                let (request, body) = (post.http2(origin), post.body.clone());
+                http2::exchange(slot, sender, request, body, deadline, bytes_max).await
             }
             Some(Transport::Http1(lane)) => {
-                let request = head.http1(body.clone());
+                let request = post.http1(&origin.authority);
                 http1::exchange(slot, &lane, request, deadline, bytes_max).await
             }
             None => Err(Miss::Stale),

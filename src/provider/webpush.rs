@@ -10,14 +10,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{self, AppWebPush};
 use crate::outcome::{Code, Outcome, Refusal};
-use crate::provider::upstream::{AddressGuard, Egress, Limits, Names, Origin, Pool, PoolMetrics};
+use crate::provider::upstream::{
+    AddressGuard, Egress, Limits, Names, Origin, Pool, PoolMetrics, Post,
+};
 use crate::provider::{Attempt, BUSY_WAIT, Dialling, Provider, RenewalMetrics, SetupError};
 use crate::push::{Address, Endpoint, Urgency};
 use crate::route::Route;
@@ -49,6 +51,13 @@ pub struct WebPushPools {
     open: Mutex<HashMap<String, Entry>>,
 }
 
+const TOPIC: HeaderName = HeaderName::from_static("topic");
+const TTL: HeaderName = HeaderName::from_static("ttl");
+const URGENCY: HeaderName = HeaderName::from_static("urgency");
+
+/// Those, three of HTTP's own and `content-length`.
+const FIELDS_MAX: usize = 7;
+
 struct Entry {
     pool: Arc<Pool>,
     used_at: Instant,
@@ -70,21 +79,18 @@ impl WebPush {
         Ok(Self { pools, signer, clock })
     }
 
-    fn request(
-        route: &Route,
-        endpoint: &Endpoint,
-        authorization: &HeaderValue,
-    ) -> Option<Request<Bytes>> {
-        let mut request = Request::post(Uri::try_from(endpoint.url()).ok()?)
-            .header("ttl", route.ttl_s())
-            .header("urgency", urgency(route.urgency()))
-            .header(header::CONTENT_ENCODING, HeaderValue::from_static("aes128gcm"))
-            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
-            .header(header::AUTHORIZATION, authorization);
-        if let Some(topic) = route.collapse_id() {
-            request = request.header("topic", topic);
+    fn fields(route: &Route, authorization: &HeaderValue) -> HeaderMap {
+        let mut fields = HeaderMap::with_capacity(FIELDS_MAX);
+        fields.insert(TTL, HeaderValue::from(route.ttl_s()));
+        fields.insert(URGENCY, urgency(route.urgency()));
+        fields.insert(header::CONTENT_ENCODING, HeaderValue::from_static("aes128gcm"));
+        let octets = HeaderValue::from_static("application/octet-stream");
+        fields.insert(header::CONTENT_TYPE, octets);
+        fields.insert(header::AUTHORIZATION, authorization.clone());
+        if let Some(topic) = route.collapse_id().and_then(|topic| topic.parse().ok()) {
+            fields.insert(TOPIC, topic);
         }
-        request.body(route.body().clone()).ok()
+        fields
     }
 }
 
@@ -98,12 +104,13 @@ impl Provider for WebPush {
             Ok(pool) => pool,
             Err(outcome) => return Attempt::unsent(outcome),
         };
-        let request = match self.signer.authorization(&origin) {
-            Some(authorization) => Self::request(route, endpoint, &authorization),
-            None => None,
+        let path = PathAndQuery::try_from(endpoint.path()).ok();
+        let Some((path, authorization)) = path.zip(self.signer.authorization(&origin)) else {
+            return Attempt::impossible();
         };
-        let Some(request) = request else { return Attempt::impossible() };
-        Attempt::make(&pool, request, route.class(), None, deadline, |answer| {
+        let fields = || Self::fields(route, &authorization);
+        let post = Post { path, body: route.body().clone(), fields: &fields };
+        Attempt::of_http(&pool, &post, route.class(), None, deadline, |answer| {
             answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
         })
         .await

@@ -160,6 +160,13 @@ impl Endpoint {
         }
     }
 
+    /// Gives path and query.
+    pub fn path(&self) -> &str {
+        let rest = &self.url[self.host_end..];
+        // After the host comes a port or the path; a port has no slash.
+        &rest[rest.find('/').unwrap_or(rest.len())..]
+    }
+
     /// Gives the whole URL.
     pub fn url(&self) -> &str {
         &self.url
@@ -179,7 +186,8 @@ mod tests {
         assert_eq!(endpoint.port(), 443);
         assert_eq!(endpoint.origin(), "https://updates.push.services.mozilla.com");
         let other = Endpoint::parse("https://localhost:8443/x").ok().unwrap();
-        assert_eq!((other.host(), other.port()), ("localhost", 8443));
+        assert_eq!((other.host(), other.port(), other.path()), ("localhost", 8443, "/x"));
+        assert_eq!(endpoint.path(), "/wpush/v2/x?y=1");
         assert_eq!(other.origin(), "https://localhost:8443");
     }
 

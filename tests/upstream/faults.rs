@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use super::peer::{Peer, answer};
-use super::{Certified, counted, eventually, metrics, pool, send};
+use super::{Certified, counted, eventually, metrics, pool, post, send};
 
 /// Sends to a pool that cannot dial; the fault must be told at once and start the pause.
 async fn check_fault(pool: &Pool, metrics: &PoolMetrics, expect: FaultKind) {
@@ -247,8 +247,7 @@ async fn an_http1_request_past_its_deadline_is_unknown_and_closes_its_connection
     let pool = pool(server.port, certified.client, AddressGuard::Any, limits, &metrics);
     assert!(send(&pool, 0, 5_000).await.is_ok());
     let soon = Instant::now() + Duration::from_millis(2);
-    let request = Request::post("/push").body(Bytes::from_static(b"1")).unwrap();
-    assert_eq!(pool.send(request, Class::Ordinary, soon).await.unwrap_err(), SendError::Unknown);
+    assert_eq!(pool.send(&post(1), Class::Ordinary, soon).await.unwrap_err(), SendError::Unknown);
     eventually("closed", || pool.status().connections == 0).await;
     assert!(send(&pool, 2, 5_000).await.is_ok());
     assert_eq!(server.connections.load(Ordering::SeqCst), 2);

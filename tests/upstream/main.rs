@@ -18,14 +18,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::HeaderMap;
+use http::uri::PathAndQuery;
 use prometheus::{IntCounter, IntGauge};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::RootCertStore;
 use rustls_pki_types::PrivateKeyDer;
 use sns_relay::provider::upstream::{
     AddressGuard, Answer, BreakerMetrics, Counters, Egress, Label, Limits, Origin, Pool,
-    PoolMetrics, SendError,
+    PoolMetrics, Post, SendError,
 };
 use sns_relay::push::Class;
 use tokio::task::JoinSet;
@@ -153,8 +154,12 @@ async fn send_as(
     deadline_ms: u64,
 ) -> Result<Answer, SendError> {
     let deadline = Instant::now() + Duration::from_millis(deadline_ms);
-    let request = Request::post("/push").body(Bytes::from(number.to_string())).unwrap();
-    pool.send(request, class, deadline).await
+    pool.send(&post(number), class, deadline).await
+}
+
+fn post(number: u64) -> Post<'static> {
+    let body = Bytes::from(number.to_string());
+    Post { path: PathAndQuery::from_static("/push"), body, fields: &HeaderMap::new }
 }
 
 fn counted<L: Label>(counters: &Counters<L>, label: L) -> u64 {

@@ -40,17 +40,20 @@ impl Calls {
     }
 
     /// Lets one call of a method in, counts it, and turns a failure into a status.
-    async fn carry_out<T>(
+    async fn carry_out<T, F>(
         &self,
         door: Door,
-        method: impl Future<Output = Result<T, Failed>>,
-    ) -> Result<Response<T>, Status> {
+        method: impl FnOnce() -> F,
+    ) -> Result<Response<T>, Status>
+    where
+        F: Future<Output = Result<T, Failed>>,
+    {
         let metrics = &self.doors.relay.metrics;
-        let carried = async {
-            let _in_work = self.doors.admit()?;
-            method.await
+        let carried = match self.doors.admit() {
+            Ok(_in_work) => method().await,
+            Err(outcome) => Err(outcome.into()),
         };
-        match carried.await {
+        match carried {
             Ok(answer) => {
                 metrics.answered(door, Code::Accepted);
                 Ok(Response::new(answer))
@@ -71,7 +74,7 @@ impl Relay for Calls {
         &self,
         request: Request<EnrolRequest>,
     ) -> Result<Response<EnrolResponse>, Status> {
-        self.carry_out(Door::GrpcEnrol, async {
+        self.carry_out(Door::GrpcEnrol, || async {
             let authorization = words::authorization(request.metadata())?;
             let EnrolRequest { model, serial, enrolment_token, .. } = request.into_inner();
             let application = Application::parse(model, serial, words::given(enrolment_token))?;
@@ -84,7 +87,7 @@ impl Relay for Calls {
     }
 
     async fn pair(&self, request: Request<PairRequest>) -> Result<Response<PairResponse>, Status> {
-        self.carry_out(Door::GrpcPair, async {
+        self.carry_out(Door::GrpcPair, || async {
             let deadline = self.doors.deadline(words::timeout(request.metadata())?);
             let request = request.into_inner();
             let sender = words::sender_key(&request.sender_key)?;
@@ -104,7 +107,7 @@ impl Relay for Calls {
     }
 
     async fn push(&self, request: Request<PushRequest>) -> Result<Response<PushResponse>, Status> {
-        self.carry_out(Door::GrpcPush, async {
+        self.carry_out(Door::GrpcPush, || async {
             let authorization = words::authorization(request.metadata())?;
             let deadline = self.doors.deadline(words::timeout(request.metadata())?);
             let (handle, push) = words::push(request.into_inner())?;
@@ -125,7 +128,7 @@ impl Relay for Calls {
         &self,
         request: Request<NotifyRequest>,
     ) -> Result<Response<NotifyResponse>, Status> {
-        self.carry_out(Door::GrpcNotify, async {
+        self.carry_out(Door::GrpcNotify, || async {
             let authorization = words::authorization(request.metadata())?;
             let deadline = self.doors.deadline(words::timeout(request.metadata())?);
             let notice = words::notice(request.into_inner())?;

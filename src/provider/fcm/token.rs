@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::AppFcm;
 use crate::outcome::{Code, Outcome};
 use crate::provider::jwt::Rs256Key;
-use crate::provider::upstream::{Limits, Pool, SendError};
+use crate::provider::upstream::{Limits, Pool, Post, SendError};
 use crate::provider::{CredentialVersion, Dialling, RenewalMetrics, SetupError};
 use crate::push::Class;
 
@@ -43,7 +44,7 @@ struct Shared {
     client_email: String,
     /// What the grant is addressed to.
     audience: String,
-    path: Uri,
+    path: PathAndQuery,
     pool: Arc<Pool>,
     clock: Clock,
     metrics: RenewalMetrics,
@@ -136,7 +137,7 @@ impl TokenSource {
         clock: Clock,
         metrics: RenewalMetrics,
     ) -> Result<Self, SetupError> {
-        let path = Uri::try_from(app.token_path.as_str());
+        let path = PathAndQuery::try_from(app.token_path.as_str());
         let shared = Shared {
             key: Rs256Key::from_pem(&app.private_key_pem)?,
             key_id: app.private_key_id.clone(),
@@ -218,9 +219,10 @@ impl Shared {
 
     async fn try_once(&self, deadline: Instant) -> Result<(HeaderValue, Duration), FaultKind> {
         let asked_at = Instant::now();
-        let request = self.request().ok_or(FaultKind::Refused)?;
+        let body = self.form().ok_or(FaultKind::Refused)?;
+        let post = Post { path: self.path.clone(), body, fields: &form_fields };
         // The highest: messages of every class wait for it.
-        let answer = match self.pool.send(request, Class::Alarm, deadline).await {
+        let answer = match self.pool.send(&post, Class::Alarm, deadline).await {
             Ok(answer) => answer,
             Err(SendError::Shed(_) | SendError::NotSent(_) | SendError::Unknown) => {
                 return Err(FaultKind::Unavailable);
@@ -238,7 +240,7 @@ impl Shared {
         }
     }
 
-    fn request(&self) -> Option<Request<Bytes>> {
+    fn form(&self) -> Option<Bytes> {
         let now_unix_s = self.clock.unix_s();
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": self.key_id });
         let claims = json!({
@@ -251,12 +253,13 @@ impl Shared {
         let assertion = self.key.sign(&header, &claims).ok()?;
         // Colons are the only characters here that a form must escape.
         let grant_type = GRANT_TYPE.replace(':', "%3A");
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        Request::post(self.path.clone())
-            .header(header::CONTENT_TYPE, form)
-            .body(Bytes::from(format!("grant_type={grant_type}&assertion={assertion}")))
-            .ok()
+        Some(Bytes::from(format!("grant_type={grant_type}&assertion={assertion}")))
     }
+}
+
+fn form_fields() -> HeaderMap {
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    HeaderMap::from_iter([(header::CONTENT_TYPE, form)])
 }
 
 /// Reads `{"access_token": "…", "expires_in": <s>, …}`.

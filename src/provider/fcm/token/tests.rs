@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use tokio::task::JoinSet;
 use tokio::time::advance;
 
