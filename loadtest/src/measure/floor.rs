@@ -1,9 +1,9 @@
 //! The yardstick: a forwarder that does nothing but forward.
 //!
 //! In: any request over HTTP/1.1 or HTTP/2, in clear text or TLS. Out: its body as a notification
-//! to one device over one HTTP/2 connection to APNs, and the status of its answer. It checks, counts
-//! and limits nothing: what it costs is what hyper, h2, rustls and the kernel cost any relay that is
-//! built on them.
+//! to one device over one HTTP/2 connection to APNs, and the status of its answer. It checks,
+//! counts and limits nothing: what it costs is what hyper, h2, rustls and the kernel cost any relay
+//! that is built on them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -39,7 +39,8 @@ pub struct Plan {
     #[arg(long, value_enum, default_value_t = Kind::GrpcStream)]
     kind: Kind,
     /// Callers, a connection each; of grpc-stream each has a stream.
-    #[arg(long, visible_alias = "streams", default_value_t = 5_000, value_parser = value_parser!(u32).range(1..=100_000))]
+    #[arg(long, visible_alias = "streams", default_value_t = 5_000)]
+    #[arg(value_parser = value_parser!(u32).range(1..=100_000))]
     callers: u32,
     /// They come over TLS.
     #[arg(long)]

@@ -2,8 +2,8 @@
 //! APNs, under the same certificate.
 //!
 //! The bare forwarder is this program's own, built on the relay's own libraries. nginx is whatever
-//! the machine has: below 1.29 it speaks HTTP/1.1 to an upstream, which APNs does not, so it is given
-//! its gRPC proxy, which is HTTP/2 with one request at a time on each connection.
+//! the machine has: before 1.29 it speaks HTTP/1.1 to an upstream, which APNs does not, so its gRPC
+//! proxy is used, which is HTTP/2 with one request at a time on each connection.
 
 use std::fs;
 use std::path::Path;
