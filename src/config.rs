@@ -234,7 +234,7 @@ pub struct Limits {
     /// Each device.
     pub device: RatePair,
     /// Senders, and devices, whose rate is remembered.
-    pub keys_max: u64,
+    pub keys_max: usize,
 }
 
 /// A rate for ordinary messages, and one for alarms that ordinary messages cannot use up.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, rand};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -229,7 +229,10 @@ impl fmt::Display for AppName {
 impl MessageId {
     /// Makes a random id, for a message that came without one.
     pub fn random() -> Self {
-        Self(Uuid::new_v4())
+        let mut bytes = [0; 16];
+        // Without randomness there is no TLS either; a nil id is then the least of the faults.
+        let _ = rand::fill(&mut bytes);
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
     /// Parses the member `id`: a UUID in its canonical form.

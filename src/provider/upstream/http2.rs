@@ -45,6 +45,8 @@ struct Driver<I> {
     /// Why it is coming to an end.
     ending: Option<CloseReason>,
     peer_limit: usize,
+    /// It has let the others go first.
+    has_rested: bool,
     id: u64,
     inner: Arc<Inner>,
 }
@@ -82,7 +84,8 @@ where
     let inner = inner.clone();
     let runtime = inner.runtime().clone();
     let peer_limit = STREAMS_BEFORE_SETTINGS;
-    let driver = Driver { connection, probe, ending: None, peer_limit, id, inner };
+    let ending = None;
+    let driver = Driver { connection, probe, ending, peer_limit, has_rested: false, id, inner };
     runtime.spawn(async move {
         let (inner, id) = (driver.inner.clone(), driver.id);
         let reason = driver.run(pings, &control).await;
@@ -195,7 +198,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
             tokio::select! {
                 // The connection first: it writes a reset before the PING that confirms it.
                 biased;
-                () = poll_fn(|context| self.poll(context)) => {
+                () = poll_fn(|context| self.poll_rested(context)) => {
                     return self.ending.unwrap_or(CloseReason::Error);
                 }
                 pong = poll_fn(|context| pings.poll_pong(context)), if awaiting_pong => {
@@ -262,6 +265,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
         schedule.awaiting_pong = Some(resetting);
         let patience = Duration::from_secs(self.inner.limits().ping_timeout_s);
         schedule.ping_at = Instant::now() + patience;
+    }
+
+    /// Moves the connection on, but only after every task that is ready to run: what they send
+    /// leaves in one write. A task that a message wakes would else run at once, write by write.
+    fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.has_rested {
+            self.has_rested = true;
+            // A task that wakes itself goes to the end of the queue.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.has_rested = false;
+        self.poll(context)
     }
 
     /// Moves the connection on; ready when it is closed.

@@ -104,10 +104,15 @@ impl Inner {
         turn: Turn,
         deadline: Instant,
     ) -> Result<Slot, SendError> {
-        let (grant, queue) = oneshot::channel();
+        let mut queue = None;
+        let grant = || {
+            let (grant, waits) = oneshot::channel();
+            queue = Some(waits);
+            grant
+        };
         {
             let mut state = self.lock();
-            match state.reserve(turn, || grant, &self.limits, Instant::now()) {
+            match state.reserve(turn, grant, &self.limits, Instant::now()) {
                 Place::Granted(grant) => {
                     self.settle(&mut state);
                     return Ok(self.slot(grant));
@@ -120,6 +125,7 @@ impl Inner {
             self.settle(&mut state);
         }
         let _wait = Wait { inner: self, turn };
+        let Some(queue) = queue else { return Err(self.shed(ShedReason::QueueFull)) };
         match timeout_at(deadline, queue).await {
             Ok(Ok(Ok(slot))) if deadline < Instant::now() + self.lock().usual() => {
                 // Sent now, it would be processed and its answer come too late: better unsent.
