@@ -18,7 +18,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={file}");
         let descriptors = protox::compile([file], ["."])?;
         fs::write(Path::new(&out).join(descriptor), descriptors.encode_to_vec())?;
-        tonic_prost_build::configure().build_transport(false).compile_fds(descriptors)?;
+        tonic_prost_build::configure()
+            .codec_path("crate::codec::SmallCodec")
+            .build_transport(false)
+            .compile_fds(descriptors)?;
     }
     Ok(())
 }

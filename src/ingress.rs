@@ -125,7 +125,8 @@ impl Doors {
     /// Answers one request.
     pub async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         if grpc::is_call(request.headers()) {
-            return grpc::answer(self, request).await.map(Either::Right);
+            // An idle connection of the other sort holds no room for it.
+            return Box::pin(grpc::answer(self, request)).await.map(Either::Right);
         }
         let (head, body) = request.into_parts();
         let visit = Visit { doors: self, headers: &head.headers, body };

@@ -8,11 +8,6 @@ use clap::Parser as _;
 mod cli;
 
 use cli::{Cli, Command, EXIT_USAGE, KeysCommand};
-use mimalloc::MiMalloc;
-
-/// What the C library's allocator costs each message, docs/performance.md tells.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // Not locked for good: a relay logs from other threads.

@@ -5,6 +5,8 @@
 //! nothing is here but what was generated from them. The relay's gRPC door and its clients both
 //! build on this crate; the relay itself never touches [`device`].
 
+pub mod codec;
+
 /// Package `sns.relay.v1`.
 pub mod v1 {
     #![allow(

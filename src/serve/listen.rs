@@ -154,12 +154,13 @@ impl Port {
         }
         let stream = StallGuard::new(stream, self.stall_max);
         match &self.tls {
-            None => self.answer(stream, stop).await,
+            // Boxed both: a task that serves one sort holds no room for the other.
+            None => Box::pin(self.answer(stream, stop)).await,
             Some(tls) => {
                 let handshake = time::timeout(self.begin_timeout, tls.accept(stream)).await;
                 // A peer that does not finish its handshake is no event worth a line.
                 if let Ok(Ok(stream)) = handshake {
-                    self.answer(stream, stop).await;
+                    Box::pin(self.answer(stream, stop)).await;
                 }
             }
         }
