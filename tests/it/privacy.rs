@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sns_loadtest::device::{Device, DeviceKind};
 use sns_loadtest::sim::journal::{Entry, Journal};
 use sns_loadtest::sim::script::{Answer, Step};
+use sns_loadtest::sim::smtp::{Security, SmtpServer};
 use sns_loadtest::stage::{APP, PLAIN_APP};
 use sns_nas::base64url;
 use sns_relay::clock::Clock;
@@ -185,6 +186,32 @@ impl<'a> Scene<'a> {
         told.json()["results"][0]["outcome"].clone()
     }
 
+    /// Mails that are taken, refused and cut off, and a farewell.
+    async fn mail(&mut self, smtp: &SmtpServer) {
+        let key = self.nas.key.public_base64url();
+        for name in ["zqownerzq", "rcpt-550-5.1.1-zqownerzq", "data-drop"] {
+            let address = format!("{name}@zqmailzq.example");
+            let body = json!({
+                "app": PLAIN_APP, "service": "email", "address": address, "sender_key": key,
+            });
+            let ask = Ask::new("POST", "/v1/pairings").header("content-type", "application/json");
+            let told = self.ask(&ask.body(body.to_string())).await;
+            assert_eq!(told.status == 202, name == "zqownerzq", "{}", told.text());
+        }
+        self.own.extend(["zqownerzq", "zqmailzq"].map(str::to_owned));
+        let text = smtp.wait_for(1).await.unwrap()[0].text.clone().unwrap();
+        let handle = text.split_whitespace().max_by_key(|word| word.len()).unwrap();
+        self.own.push(handle.to_owned());
+        let endpoint = format!("{}/push/{handle}", self.process.url);
+        assert_eq!(self.notify_plain(&endpoint).await, "accepted");
+        let mail = smtp.wait_for(2).await.unwrap().pop().unwrap();
+        let link = mail.header("List-Unsubscribe").unwrap().trim_matches(['<', '>']).to_owned();
+        let path = link.strip_prefix(&self.process.url).unwrap();
+        self.own.push(path.rsplit('/').next().unwrap().to_owned());
+        assert_eq!(self.ask(&Ask::new("POST", path)).await.status, 200);
+        assert_eq!(self.notify_plain(&endpoint).await, "gone");
+    }
+
     /// Refusals at the doors, with markers in every place.
     async fn be_refused(&mut self) {
         let good = self.nas.push("http://x/push/zqpathzq");
@@ -255,13 +282,18 @@ fn files_in(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// Searches log, metrics, store and working folder of the program, which logs all that it can.
 async fn check_nothing_is_left(format: &str) {
+    let mut smtp = None;
     let mut process = Process::with(|stage| {
+        let server = SmtpServer::start(&stage.ca, Security::StartTls, None).unwrap();
+        stage.serve_mail(&server, Security::StartTls, None).unwrap();
+        smtp = Some(server);
         stage.set_key("log.level", "debug");
         stage.set_key("log.format", format);
         stage.set_key("server.request_timeout_ms", 400);
     })
     .await;
-    let scene = Scene::play(&process).await;
+    let mut scene = Scene::play(&process).await;
+    scene.mail(&smtp.unwrap()).await;
     let metrics = ask_as_sender(process.admin_address, &Ask::new("GET", "/metrics")).await;
     assert!(holds(&metrics.body, "app=\"chat\""), "the search finds what is there");
     let mut places = vec![("/metrics".to_owned(), metrics.body)];
