@@ -36,14 +36,17 @@ tools:
 	@command -v cc >/dev/null || { echo "cc is missing: sudo apt install build-essential"; exit 1; }
 	@cargo --version || { echo "rustup cannot fetch the toolchain of rust-toolchain.toml"; exit 1; }
 
-# A real SMTP server (aiosmtpd) for the tests and the demo, in a folder of its own.
+# A real SMTP server (aiosmtpd) for the tests and the demo, in a folder of its own: from PyPI, or else
+# Debian's package of it.
 smtp:
 	@"$(PYTHON)/bin/python" -c "import aiosmtpd" 2>/dev/null || $(MAKE) --no-print-directory smtp-fetch
 
 smtp-fetch:
 	@echo "fetching the SMTP server of the tests and the demo: aiosmtpd, into $(PYTHON)"
-	@python3 -m venv --clear "$(PYTHON)" >/dev/null 2>&1 || { \
-		echo "python3-venv is missing: installing Debian's"; \
-		$(AS_ROOT) apt-get -q update && $(AS_ROOT) apt-get -q -y install python3-venv \
-		&& python3 -m venv --clear "$(PYTHON)"; }
-	@"$(PYTHON)/bin/pip" --quiet --disable-pip-version-check install aiosmtpd==1.4.6
+	@{ python3 -m venv --clear "$(PYTHON)" >/dev/null 2>&1 \
+		&& "$(PYTHON)/bin/pip" --quiet --disable-pip-version-check install aiosmtpd==1.4.6; } \
+	|| { echo "python3-venv or PyPI is missing: installing Debian's python3-aiosmtpd" \
+		&& $(AS_ROOT) apt-get -q update \
+		&& $(AS_ROOT) apt-get -q -y install python3-venv python3-aiosmtpd \
+		&& /usr/bin/python3 -m venv --clear --system-site-packages "$(PYTHON)"; }
+	@"$(PYTHON)/bin/python" -c "import aiosmtpd"

@@ -216,7 +216,7 @@ impl Relay {
         paired: Paired,
         deadline: Instant,
     ) -> Result<(), Outcome> {
-        self.quota.charge_proof(&mailbox.tag())?;
+        self.quota.charge_proof(&mailbox.tag(), Instant::now())?;
         let Paired { handle, expires_at_unix_s } = paired;
         let proof = Proof { handle: &handle, expires_at_unix_s };
         let route = self.router.proof(app, mailbox, &proof, self.clock.unix_s())?;
@@ -337,7 +337,7 @@ impl Relay {
         if now >= deadline {
             return Err(TOO_LATE);
         }
-        let (permit, budget) = self.quota.enter(class, sender.thumbprint().as_bytes())?;
+        let (permit, budget) = self.quota.enter(class, sender.thumbprint().as_bytes(), now)?;
         Ok((permit, Some(budget)))
     }
 
@@ -382,11 +382,12 @@ impl Relay {
         let Some(carrier) = self.carriers.get(device.app()).and_then(|app| app.get(&lane)) else {
             return (Outcome::Misconfigured { code: Code::CredentialUnavailable }, Duration::ZERO);
         };
-        if let Err(outcome) = self.quota.charge_device(class, tag) {
+        let now = Instant::now();
+        if let Err(outcome) = self.quota.charge_device(class, tag, now) {
             return (outcome, Duration::ZERO);
         }
         let service = device.address().service();
-        if let Some(held) = carrier.feedback.hold(tag, Instant::now()) {
+        if let Some(held) = carrier.feedback.hold(tag, now) {
             self.metrics.held(service);
             return (held, Duration::ZERO);
         }

@@ -36,7 +36,6 @@ async def obey(server, step, address):
     if word != step:
         return None
     if wish == "hang":
-        say("hang")
         await asyncio.Event().wait()
     if wish == "drop":
         server.transport.abort()
@@ -81,6 +80,10 @@ class Server(SMTP):
         if self.session is None:
             say("connection")
         super().connection_made(transport)
+
+    def connection_lost(self, error):
+        say("closed")
+        super().connection_lost(error)
 
 
 def authenticator(login):

@@ -83,17 +83,23 @@ impl Quota {
     /// Lets a sender's message into the relay and charges for it.
     /// Errors: `overloaded` when its class has no room left, or everybody together sends too fast;
     /// `sender_rate_exceeded`.
-    pub fn enter(&self, class: Class, sender: &[u8; 32]) -> Result<(Permit<'_>, Budget), Outcome> {
+    pub fn enter(
+        &self,
+        class: Class,
+        sender: &[u8; 32],
+        now: Instant,
+    ) -> Result<(Permit<'_>, Budget), Outcome> {
         let permit = Permit { quota: self };
         let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if in_flight >= class.share_of(self.in_flight_max) {
             return Err(not_now(Code::Overloaded, CROWDED_WAIT));
         }
         // The sender first: what it sends beyond its own rate costs the others nothing.
-        let charged = self.charge(&self.sender, class, sender);
+        let now_ns = self.ns_at(now);
+        let charged = charge(&self.sender, class, sender, now_ns);
         let budget = charged.map_err(|wait| not_now(Code::SenderRateExceeded, wait))?;
         let (rate, arrival) = self.everybody.of(class);
-        match rate.decide(arrival, self.now_ns()) {
+        match rate.decide(arrival, now_ns) {
             Ok(_) => Ok((permit, budget)),
             Err(wait) => Err(not_now(Code::Overloaded, wait)),
         }
@@ -101,35 +107,42 @@ impl Quota {
 
     /// Charges a device for a message.
     /// Errors: `device_rate_exceeded`.
-    pub fn charge_device(&self, class: Class, device: &[u8; 32]) -> Result<Budget, Outcome> {
-        let charged = self.charge(&self.device, class, device);
+    pub fn charge_device(
+        &self,
+        class: Class,
+        device: &[u8; 32],
+        now: Instant,
+    ) -> Result<Budget, Outcome> {
+        let charged = charge(&self.device, class, device, self.ns_at(now));
         charged.map_err(|wait| not_now(Code::DeviceRateExceeded, wait))
     }
 
     /// Charges an address for a mail that brings a new handle: anybody may ask for one.
     /// Errors: `device_rate_exceeded`; `overloaded` when too many are asked for altogether.
-    pub fn charge_proof(&self, address: &[u8; 32]) -> Result<(), Outcome> {
+    pub fn charge_proof(&self, address: &[u8; 32], now: Instant) -> Result<(), Outcome> {
+        let now_ns = self.ns_at(now);
         let (rate, arrivals) = &self.proofs_of;
-        let charged = rate.decide(&arrival_of(arrivals, address), self.now_ns());
+        let charged = rate.decide(&arrival_of(arrivals, address), now_ns);
         charged.map_err(|wait| not_now(Code::DeviceRateExceeded, wait))?;
         let (rate, arrival) = &self.proofs;
-        let charged = rate.decide(arrival, self.now_ns());
+        let charged = rate.decide(arrival, now_ns);
         charged.map(|_| ()).map_err(|wait| not_now(Code::Overloaded, wait))
     }
 
-    fn charge(
-        &self,
-        keyed: &Pair<Cache<[u8; 32], Arc<AtomicU64>>>,
-        class: Class,
-        key: &[u8; 32],
-    ) -> Result<Budget, Duration> {
-        let (rate, arrivals) = keyed.of(class);
-        rate.decide(&arrival_of(arrivals, key), self.now_ns())
+    fn ns_at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.started);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
+}
 
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
+fn charge(
+    keyed: &Pair<Cache<[u8; 32], Arc<AtomicU64>>>,
+    class: Class,
+    key: &[u8; 32],
+    now_ns: u64,
+) -> Result<Budget, Duration> {
+    let (rate, arrivals) = keyed.of(class);
+    rate.decide(&arrival_of(arrivals, key), now_ns)
 }
 
 impl Drop for Permit<'_> {
@@ -272,18 +285,21 @@ mod tests {
     async fn ordinary_messages_cannot_use_up_the_alarms_of_a_sender() {
         let quota = Quota::new(&limits(), &pairing());
         let sender = [1; 32];
-        let charge = |class| quota.enter(class, &sender).is_ok();
+        let charge = |class| quota.enter(class, &sender, Instant::now()).is_ok();
         assert_eq!([0; 4].map(|_| charge(Class::Ordinary)), [true, true, true, false]);
         assert!(!charge(Class::Low));
         assert_eq!([0; 3].map(|_| charge(Class::Alarm)), [true, true, false]);
-        assert!(quota.enter(Class::Ordinary, &[2; 32]).is_ok(), "others are not touched");
+        assert!(
+            quota.enter(Class::Ordinary, &[2; 32], Instant::now()).is_ok(),
+            "others are not touched"
+        );
     }
 
     #[tokio::test]
     async fn the_lowest_class_is_turned_away_first_and_room_comes_back() {
         let quota = Quota::new(&limits(), &pairing());
         let fill = |class, permits: &mut Vec<_>| {
-            while let Ok((permit, _)) = quota.enter(class, &stranger()) {
+            while let Ok((permit, _)) = quota.enter(class, &stranger(), Instant::now()) {
                 permits.push(permit);
             }
         };
@@ -295,7 +311,7 @@ mod tests {
         fill(Class::Alarm, &mut permits);
         assert_eq!(permits.len(), 20);
         permits.clear();
-        assert!(quota.enter(Class::Low, &stranger()).is_ok());
+        assert!(quota.enter(Class::Low, &stranger(), Instant::now()).is_ok());
     }
 
     /// One sender sends a hundred, of which its own rate lets three through; then the others come.
@@ -303,17 +319,24 @@ mod tests {
     async fn what_a_sender_sends_beyond_its_rate_costs_the_others_nothing() {
         let everybody = RatePair { ordinary: per_minute(60, 5), alarm: per_minute(60, 5) };
         let quota = Quota::new(&Limits { everybody, ..limits() }, &pairing());
-        let passed = (0..100).filter(|_| quota.enter(Class::Ordinary, &[1; 32]).is_ok()).count();
+        let passed = (0..100)
+            .filter(|_| quota.enter(Class::Ordinary, &[1; 32], Instant::now()).is_ok())
+            .count();
         assert_eq!(passed, 3);
-        assert!(quota.enter(Class::Ordinary, &[2; 32]).is_ok());
-        assert!(quota.enter(Class::Ordinary, &[2; 32]).is_ok());
-        assert!(quota.enter(Class::Ordinary, &[2; 32]).is_err(), "five is what all may send");
+        assert!(quota.enter(Class::Ordinary, &[2; 32], Instant::now()).is_ok());
+        assert!(quota.enter(Class::Ordinary, &[2; 32], Instant::now()).is_ok());
+        assert!(
+            quota.enter(Class::Ordinary, &[2; 32], Instant::now()).is_err(),
+            "five is what all may send"
+        );
     }
 
     #[tokio::test]
     async fn nobody_is_sent_more_than_a_few_mails_that_others_asked_for() {
         let quota = Quota::new(&limits(), &pairing());
-        let ask = |address| quota.charge_proof(&[address; 32]).map_err(|outcome| outcome.code());
+        let ask = |address| {
+            quota.charge_proof(&[address; 32], Instant::now()).map_err(|outcome| outcome.code())
+        };
         assert_eq!([ask(1), ask(1)], [Ok(()), Ok(())]);
         assert_eq!(ask(1), Err(Code::DeviceRateExceeded));
         assert_eq!(ask(2), Ok(()));
@@ -324,7 +347,7 @@ mod tests {
     async fn the_memory_of_senders_is_bounded() {
         let quota = Quota::new(&limits(), &pairing());
         for _ in 0..10_000 {
-            let _ = quota.enter(Class::Ordinary, &stranger());
+            let _ = quota.enter(Class::Ordinary, &stranger(), Instant::now());
         }
         assert!(quota.sender.ordinary.1.len() <= 100);
     }

@@ -8,7 +8,7 @@ use http::header::{
     ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
     REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
@@ -27,6 +27,9 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// RFC 8030 §5.2: the lifetime that was taken.
 const TTL: HeaderName = HeaderName::from_static("ttl");
+
+/// What an accepted push is answered with, and hyper's own two.
+const HEADERS_USUAL: usize = 6;
 
 /// An answer, with the code that it is counted under.
 pub struct Answer {
@@ -174,17 +177,21 @@ impl Answer {
     }
 
     fn empty(status: StatusCode) -> Self {
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = status;
-        Self { code: Code::Accepted, response }
+        Self { code: Code::Accepted, response: response(status, Bytes::new()) }
     }
 
     fn new(code: Code, status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
-        let mut response = Response::new(Full::new(body));
-        *response.status_mut() = status;
+        let mut response = response(status, body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         Self { code, response }
     }
+}
+
+fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS_USUAL);
+    response
 }
 
 /// Gives the header or member at fault.
@@ -217,7 +224,7 @@ pub fn gone_since(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn insert_renewed(headers: &mut http::HeaderMap, renewed_handle: Option<String>) {
+fn insert_renewed(headers: &mut HeaderMap, renewed_handle: Option<String>) {
     if let Some(Ok(handle)) = renewed_handle.map(HeaderValue::try_from) {
         headers.insert(RENEWED_HANDLE, handle);
     }

@@ -12,7 +12,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config;
 use crate::outcome::{Code, Outcome};
@@ -117,7 +117,7 @@ impl MailServer {
     }
 
     /// Submits one mail; `id` is what it is known by.
-    async fn submit(&self, mail: &Mail<'_>, id: String, deadline: Instant) -> Attempt {
+    async fn submit(self: &Arc<Self>, mail: &Mail<'_>, id: String, deadline: Instant) -> Attempt {
         let pass = match self.gate.enter() {
             Ok(pass) => pass,
             Err(wait) => return Attempt::unsent(unreachable(wait)),
@@ -140,7 +140,7 @@ impl MailServer {
 
     /// Takes an idle line or opens one; puts it back once the mail is the server's.
     /// A server may have closed an idle line: what fails on it before any mail goes on a new one.
-    async fn walk(&self, mail: &Mail<'_>, step: &mut Step) -> Result<(), Fault> {
+    async fn walk(self: &Arc<Self>, mail: &Mail<'_>, step: &mut Step) -> Result<(), Fault> {
         let mut kept = self.take_idle();
         if let Some(line) = &mut kept
             && line.begin(mail, step).await.is_err()
@@ -157,7 +157,20 @@ impl MailServer {
         };
         line.send(mail, step).await?;
         lock(&self.idle).push(line);
+        self.close_idle_later();
         Ok(())
+    }
+
+    /// Closes what is idle for too long, also where no other mail comes.
+    fn close_idle_later(self: &Arc<Self>) {
+        let server = Arc::downgrade(self);
+        let idle_timeout = self.config.idle_timeout;
+        tokio::spawn(async move {
+            sleep(idle_timeout).await;
+            if let Some(server) = server.upgrade() {
+                lock(&server.idle).retain(|line| line.is_fresh(idle_timeout));
+            }
+        });
     }
 
     fn take_idle(&self) -> Option<Line> {

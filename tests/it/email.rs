@@ -190,6 +190,16 @@ async fn mails_share_a_line_whatever_protects_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_without_mail_is_closed() {
+    let soon = |stage: &mut Stage| stage.set_key("email.idle_timeout_s", 1);
+    let scene = Scene::with(Security::StartTls, None, soon).await;
+    let handle = scene.handle_of("owner@example.com").await;
+    scene.smtp.wait_for_closed(1).await.unwrap();
+    assert!(scene.notify(&handle, Uuid::new_v4()).await.outcome == Outcome::Accepted);
+    assert_eq!(scene.smtp.connections(), 2);
+}
+
 /// The server replies, to RCPT and to the whole mail, what the recipient's name says.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_reply_becomes_its_outcome() {

@@ -65,7 +65,7 @@ pub struct ReceivedMail {
 struct Seen {
     mails: Vec<ReceivedMail>,
     connections: usize,
-    hangs: usize,
+    closed: usize,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +73,7 @@ struct Seen {
 enum Event {
     Port { port: u16 },
     Connection,
-    Hang,
+    Closed,
     Mail(Box<ReceivedMail>),
 }
 
@@ -151,16 +151,16 @@ impl SmtpServer {
         Ok(self.mails())
     }
 
-    /// Waits until it leaves so many mails without a reply, as their recipients want.
+    /// Waits until so many connections have been closed.
     /// Errors: [`SimError::Smtp`] where that takes more than 20 seconds.
-    pub async fn wait_for_hangs(&self, hangs: usize) -> Result<(), SimError> {
-        let hung = async {
-            while self.seen().hangs < hangs {
+    pub async fn wait_for_closed(&self, connections: usize) -> Result<(), SimError> {
+        let closed = async {
+            while self.seen().closed < connections {
                 time::sleep(POLL).await;
             }
         };
-        let waited = time::timeout(LIMIT, hung).await;
-        waited.map_err(|_| SimError::Smtp("it does not hang"))
+        let waited = time::timeout(LIMIT, closed).await;
+        waited.map_err(|_| SimError::Smtp("the connection is not closed"))
     }
 
     /// Stops the process in its tracks, connections and all; [`Self::resume`] lets it go on.
@@ -221,7 +221,7 @@ fn take_down(lines: BufReader<ChildStdout>, seen: &Mutex<Seen>) {
         match serde_json::from_str(&line) {
             Ok(Event::Mail(mail)) => seen.mails.push(*mail),
             Ok(Event::Connection) => seen.connections += 1,
-            Ok(Event::Hang) => seen.hangs += 1,
+            Ok(Event::Closed) => seen.closed += 1,
             Ok(Event::Port { .. }) | Err(_) => {}
         }
     }

@@ -89,8 +89,12 @@ impl Inner {
     }
 
     fn settle(self: &Arc<Self>, state: &mut Books) {
+        self.settle_at(state, Instant::now());
+    }
+
+    fn settle_at(self: &Arc<Self>, state: &mut Books, now: Instant) {
         let mut hands: &Arc<Self> = self;
-        state.settle(&mut hands, &self.limits, Instant::now());
+        state.settle(&mut hands, &self.limits, now);
     }
 
     pub(super) fn shed(&self, reason: ShedReason) -> SendError {
@@ -112,9 +116,10 @@ impl Inner {
         };
         {
             let mut state = self.lock();
-            match state.reserve(turn, grant, &self.limits, Instant::now()) {
+            let now = Instant::now();
+            match state.reserve(turn, grant, &self.limits, now) {
                 Place::Granted(grant) => {
-                    self.settle(&mut state);
+                    self.settle_at(&mut state, now);
                     return Ok(self.slot(grant));
                 }
                 Place::CutOff(fault) => return Err(SendError::NotSent(fault)),
@@ -231,8 +236,11 @@ impl Inner {
     fn give_back(self: &Arc<Self>, id: u64, used: Use) {
         self.metrics.streams_in_use.dec();
         let mut state = self.lock();
-        let failed = state.give_back(id, used, &self.limits, Instant::now());
-        self.conclude(&mut state, failed);
+        let now = Instant::now();
+        if state.give_back(id, used, &self.limits, now) {
+            self.fail(&mut state, FaultKind::Lost);
+        }
+        self.settle_at(&mut state, now);
     }
 
     /// Notes that a connection was lost before its first answer, and settles.
