@@ -16,7 +16,8 @@ use sns_loadtest::measure::pace::Pace;
 use sns_loadtest::measure::push::Plan;
 use sns_loadtest::measure::report::Judged;
 use sns_loadtest::measure::{
-    MeasureError, away, beside, doors, faults, floor, idle, kill, outage, overload, soak,
+    MeasureError, away, beside, doors, faults, floor, idle, instructions, kill, outage, overload,
+    soak,
 };
 
 /// Measures the relay on this machine, with the push services simulated on loopback.
@@ -29,6 +30,8 @@ enum Command {
     Doors(doors::Plan),
     /// What callers cost that are connected and say nothing.
     Idle(idle::Plan),
+    /// The relay's own instructions for each message, counted by valgrind.
+    Instructions(instructions::Plan),
     /// The bare forwarder that the ways in are compared with.
     #[command(hide = true)]
     Floor(floor::Plan),
@@ -133,6 +136,7 @@ fn main() -> ExitCode {
         Command::Push(args) => push(args),
         Command::Doors(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Idle(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Instructions(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Floor(plan) => forward(plan),
         Command::Faults(args) => measure_faults(args),
         Command::Overload(plan) => judge(plan.json, plan.carry_out()),

@@ -34,6 +34,8 @@ pub mod floor;
 
 pub mod idle;
 
+pub mod instructions;
+
 pub mod faults;
 
 mod stencil;

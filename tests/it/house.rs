@@ -1,9 +1,10 @@
 //! A relay on its stage, and the senders and devices around it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sns_loadtest::device::{Device, DeviceKind};
 use sns_loadtest::stage::{APP, Stage};
@@ -212,12 +213,15 @@ pub(crate) fn address_of(url: &str) -> SocketAddr {
 }
 
 /// The public URL must be known before the port is bound, so a free port is found first: below the
-/// ports that the system gives to clients, any of which may take one meanwhile.
+/// ports that the system gives to clients, any of which may take one meanwhile. None is given twice:
+/// a relay that is down for a moment comes back to its own.
 pub(crate) fn free_address() -> SocketAddr {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let port = 10_000 + uuid::Uuid::new_v4().as_u128() % 20_000;
-        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
-        if std::net::TcpListener::bind(address).is_ok() {
+        let port = u16::try_from(10_000 + uuid::Uuid::new_v4().as_u128() % 20_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let is_new = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        if is_new && std::net::TcpListener::bind(address).is_ok() {
             return address;
         }
     }

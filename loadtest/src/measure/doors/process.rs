@@ -175,9 +175,14 @@ impl Process {
         MeasureError::Relay { what, log: lines[first..].join("\n") }
     }
 
+    /// Gives its number.
+    /// Errors: it has ended.
+    pub(crate) fn id(&self) -> Result<u32, MeasureError> {
+        self.child.id().ok_or_else(|| self.fault("the program has ended".to_owned()))
+    }
+
     fn proc_path(&self, file: &str) -> Result<String, MeasureError> {
-        let pid = self.child.id().ok_or_else(|| self.fault("the program has ended".to_owned()))?;
-        Ok(format!("/proc/{pid}/{file}"))
+        Ok(format!("/proc/{}/{file}", self.id()?))
     }
 }
 
