@@ -213,8 +213,8 @@ pub(crate) fn address_of(url: &str) -> SocketAddr {
 }
 
 /// The public URL must be known before the port is bound, so a free port is found first: below the
-/// ports that the system gives to clients, any of which may take one meanwhile. None is given twice:
-/// a relay that is down for a moment comes back to its own.
+/// ports that the system gives to clients, any of which may take one meanwhile. None is given
+/// twice: a relay that is down for a moment comes back to its own.
 pub(crate) fn free_address() -> SocketAddr {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {

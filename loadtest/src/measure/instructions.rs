@@ -1,7 +1,7 @@
 //! How many instructions of the relay's own a message takes, counted by valgrind's callgrind.
 //!
-//! In: a plan. Out: instructions per message, which no other program on the machine changes, so that
-//! a regression shows where times cannot be trusted. The kernel's part is not counted, and what the
+//! In: a plan. Out: instructions per message, which no other program on the machine changes, so a
+//! regression shows where times cannot be trusted. The kernel's part is not counted, and what the
 //! processor does in one instruction that valgrind does not know (SHA) counts in full. The figures
 //! that are bounds here are those of docs/performance.md.
 
