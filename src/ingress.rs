@@ -258,14 +258,14 @@ const fn not_now(code: Code) -> Outcome {
 
 // === impl Visit ===
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
     fn relay(&self) -> &Arc<Relay> {
         &self.doors.relay
     }
 
     /// Gives the `Authorization` header as it came.
     /// Errors: `header_duplicate`.
-    fn authorization(&self) -> Result<Option<&[u8]>, Refusal> {
+    fn authorization(&self) -> Result<Option<&'a [u8]>, Refusal> {
         Ok(self.header(&header::AUTHORIZATION, "Authorization")?.map(HeaderValue::as_bytes))
     }
 
@@ -275,7 +275,7 @@ impl Visit<'_> {
         &self,
         name: &HeaderName,
         field: &'static str,
-    ) -> Result<Option<&HeaderValue>, Refusal> {
+    ) -> Result<Option<&'a HeaderValue>, Refusal> {
         let mut values = self.headers.get_all(name).iter();
         let first = values.next();
         match values.next() {

@@ -101,7 +101,10 @@ impl Answer {
         let mut answer = Self::empty(StatusCode::CREATED);
         let headers = answer.response.headers_mut();
         let id = provider_message_id.as_deref().map(last_segment).unwrap_or_default();
-        if let Ok(location) = HeaderValue::try_from(format!("{public_origin}/messages/{id}")) {
+        const PATH: &str = "/messages/";
+        let mut location = String::with_capacity(public_origin.len() + PATH.len() + id.len());
+        location.extend([public_origin, PATH, id]);
+        if let Ok(location) = HeaderValue::try_from(location) {
             headers.insert(LOCATION, location);
         }
         if let Some(ttl_s) = ttl_s {

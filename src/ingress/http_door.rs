@@ -35,11 +35,11 @@ use crate::store::NasIdentity;
     security(("vapid" = []))
 )]
 pub(super) async fn enrol(visit: Visit<'_>) -> Result<Answer, Outcome> {
-    let authorization = visit.authorization()?.map(<[u8]>::to_vec);
+    let authorization = visit.authorization()?;
     let relay = visit.relay().clone();
     let EnrolRequest { model, serial, enrolment_token, .. } = visit.json().await?;
     let application = Application::parse(model, serial, enrolment_token)?;
-    let (identity, created) = relay.enrol(authorization.as_deref(), application).await?;
+    let (identity, created) = relay.enrol(authorization, application).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let enrolled_at = clock::format_rfc3339(identity.enrolled_at_unix_s);
     Ok(Answer::json(status, &EnrolAnswer { ds_id: identity.ds_id, enrolled_at }))
@@ -71,11 +71,11 @@ pub(super) async fn identity(visit: &Visit<'_>) -> Result<Answer, Outcome> {
     security(("vapid" = []))
 )]
 pub(super) async fn rotate_key(visit: Visit<'_>) -> Result<Answer, Outcome> {
-    let authorization = visit.authorization()?.map(<[u8]>::to_vec);
+    let authorization = visit.authorization()?;
     let relay = visit.relay().clone();
     let KeyRequest { new_key, proof } = visit.json().await?;
     let new_key = sender_key(&new_key, "new_key")?;
-    let identity = relay.rotate_key(authorization.as_deref(), new_key, &proof).await?;
+    let identity = relay.rotate_key(authorization, new_key, &proof).await?;
     Ok(Answer::json(StatusCode::OK, &record(identity)))
 }
 
@@ -145,13 +145,13 @@ pub(super) fn app(visit: &Visit<'_>, name: &str) -> Result<Answer, Outcome> {
     security(("vapid" = []))
 )]
 pub(super) async fn notify(visit: Visit<'_>) -> Result<Answer, Outcome> {
-    let authorization = visit.authorization()?.map(<[u8]>::to_vec);
+    let authorization = visit.authorization()?;
     let timeout = visit.timeout()?;
     let doors = visit.doors;
     let request: NotifyRequest = visit.json().await?;
     let targets = notice(request).targets(doors.limits.targets_max)?;
     let deadline = doors.deadline(timeout);
-    let results = doors.relay.notify(authorization.as_deref(), targets, deadline).await?;
+    let results = doors.relay.notify(authorization, targets, deadline).await?;
     let budget = results.iter().rev().find_map(|settled| settled.budget);
     let results = results.into_iter().enumerate().map(target_result).collect();
     Ok(Answer::json(StatusCode::OK, &NotifyAnswer { results }).with_budget(budget))

@@ -56,7 +56,7 @@ pub(super) async fn push(visit: Visit<'_>, handle: &str) -> Result<Answer, Outco
         return Err(Refusal::of_field(Code::ContentEncodingInvalid, "Content-Encoding").into());
     }
     let timeout = visit.timeout()?;
-    let authorization = visit.authorization()?.map(<[u8]>::to_vec);
+    let authorization = visit.authorization()?;
     let doors = visit.doors;
     let bytes_max = Sealed::BODY_BYTES_MAX;
     let body = body::read(visit.body, bytes_max, doors.limits.body_timeout).await;
@@ -64,7 +64,7 @@ pub(super) async fn push(visit: Visit<'_>, handle: &str) -> Result<Answer, Outco
     let class = Class::of(urgency);
     let push = Push { id: None, ttl, urgency, class, topic, sound: true, content };
     let deadline = doors.deadline(timeout);
-    let settled = doors.relay.push(authorization.as_deref(), handle, &push, deadline).await;
+    let settled = doors.relay.push(authorization, handle, &push, deadline).await;
     Ok(Answer::settled(settled, &doors.limits.public_url.origin, ttl.as_s()))
 }
 
