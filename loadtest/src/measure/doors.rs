@@ -67,8 +67,11 @@ pub struct Plan {
     #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
     messages: u32,
     /// Messages in flight.
-    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=250))]
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=10_000))]
     in_flight: u32,
+    /// Milliseconds that the push service takes for each message.
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=60_000))]
+    latency_ms: u32,
     /// Messages in flight of grpc-stream-full: the relay's server.grpc_stream_messages_max.
     #[arg(long, default_value_t = 256, value_parser = value_parser!(u32).range(1..=10_000))]
     stream_in_flight: u32,
@@ -236,10 +239,11 @@ impl Plan {
         program: &std::path::Path,
         is_tls: bool,
     ) -> Result<(Arc<House>, Post), MeasureError> {
-        let room = [(
-            "server.grpc_stream_messages_max",
-            i64::from(self.stream_in_flight.max(self.in_flight)),
-        )];
+        let in_flight = i64::from(self.stream_in_flight.max(self.in_flight));
+        let room = [
+            ("server.grpc_stream_messages_max", in_flight),
+            ("server.streams_per_connection_max", in_flight.max(256)),
+        ];
         let house = House::of_relay(program, is_tls, &room, self.cores).await?;
         let message = vec![b'm'; self.message_bytes];
         let post = house.post(self.service, self.devices as usize, &message).await?;
@@ -268,7 +272,9 @@ impl Plan {
             Program::Relay => self.service,
             Program::Floor | Program::Nginx => DeviceKind::Ios,
         };
-        let journal = &house.stage.controls(kind).journal;
+        let controls = house.stage.controls(kind);
+        controls.script.latency(Duration::from_millis(u64::from(self.latency_ms)));
+        let journal = &controls.journal;
         let line = Line::open(house, site.entry.form(), mail, in_flight, connections).await?;
         let (arrived, cpu, own_us) = (journal.accepted(), house.process.cpu()?, own_cpu_us()?);
         let (machine_us, begin) = (machine_cpu_us()?, Instant::now());
