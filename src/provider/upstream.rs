@@ -20,6 +20,7 @@ mod ledger;
 mod limits;
 mod proxy;
 mod request;
+mod rest;
 mod slots;
 
 use std::fmt;
@@ -41,6 +42,7 @@ pub use counts::{
 pub use egress::{AddressGuard, Egress, NameTable, Names};
 pub use limits::Limits;
 pub use request::Post;
+pub use rest::Rest;
 
 pub(in crate::provider) use breaker::{Policy, Verdict};
 pub(in crate::provider) use gate::Gate;

@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config;
 use crate::ingress::{Body, Doors};
 use crate::metrics::Metrics;
+use crate::provider::upstream::Rest;
 
 mod stall;
 
@@ -184,14 +185,11 @@ impl Port {
         tokio::pin!(connection);
         let mut look_at = Instant::now() + self.begin_timeout;
         let mut leaving = false;
-        let mut rested = false;
+        let mut rest = Rest::default();
         loop {
             // Answers that are ready leave together: on HTTP/2 every task that is ready goes first.
             let moved_on = poll_fn(|context| {
-                rested = life.multiplexes() && !rested;
-                if rested {
-                    // A task that wakes itself goes to the end of the queue.
-                    context.waker().wake_by_ref();
+                if life.multiplexes() && rest.is_due(context) {
                     return Poll::Pending;
                 }
                 connection.as_mut().poll(context)

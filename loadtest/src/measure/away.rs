@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::arrived::{Arrived, contents};
 use super::child::RelayChild;
-use super::nas_child::{NasChild, hand_in_until_taken};
+use super::nas_child::{NasChild, hand_in_until_taken, nas_beside};
 use super::{MeasureError, beside};
 use crate::device::{Device, DeviceKind};
 use crate::stage::Stage;
@@ -88,10 +88,7 @@ impl Plan {
 
     async fn run(&self) -> Result<Report, MeasureError> {
         let program = self.relay.clone().map_or_else(beside, Ok)?;
-        let nas_program = match &self.nas {
-            Some(program) => program.clone(),
-            None => beside()?.with_file_name("sns-nas"),
-        };
+        let nas_program = self.nas.clone().map_or_else(nas_beside, Ok)?;
         let mut stage = Stage::set().await?;
         let mut relay = RelayChild::start(&program, &mut stage).await?;
         let (nas, devices) = NasChild::start(&nas_program, &stage, relay.url()).await?;

@@ -208,7 +208,9 @@ pub(super) fn with_log(what: String, log_file: &Path) -> MeasureError {
     MeasureError::Relay { what, log: lines[first..].join("\n") }
 }
 
-fn free_address() -> std::io::Result<SocketAddr> {
+/// Gives a port that is free at this moment.
+/// Errors: there is none.
+pub(super) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 

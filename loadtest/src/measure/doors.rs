@@ -163,10 +163,7 @@ impl Plan {
     /// Carries the plan out on this thread, which it keeps to the senders' core from then on.
     /// Errors: [`MeasureError`]; messages that fail are figures of the report.
     pub fn carry_out(&self) -> Result<Report, MeasureError> {
-        self.cores.stay()?;
-        // One thread: senders and push services share a core and hand over without a wake-up.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.measure())
+        self.cores.work(self.measure())
     }
 
     async fn measure(&self) -> Result<Report, MeasureError> {

@@ -98,10 +98,8 @@ impl Plan {
     /// Carries the plan out on this thread, which it keeps to the senders' core from then on.
     /// Errors: [`MeasureError`], also where the system allows too few files.
     pub fn carry_out(&self) -> Result<Report, MeasureError> {
-        self.cores.stay()?;
         allow_files(u64::from(self.callers) + OTHER_FILES)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.measure())
+        self.cores.work(self.measure())
     }
 
     async fn measure(&self) -> Result<Report, MeasureError> {

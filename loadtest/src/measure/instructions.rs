@@ -78,9 +78,7 @@ impl Plan {
     /// Carries the plan out on this thread, which it keeps to the senders' core from then on.
     /// Errors: [`MeasureError`], also where valgrind is not there.
     pub fn carry_out(&self) -> Result<Report, MeasureError> {
-        self.cores.stay()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.measure())
+        self.cores.work(self.measure())
     }
 
     async fn measure(&self) -> Result<Report, MeasureError> {

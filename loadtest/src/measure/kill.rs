@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::arrived::Arrived;
 use super::child::RelayChild;
-use super::nas_child::{NasChild, hand_in_until_taken};
+use super::nas_child::{NasChild, hand_in_until_taken, nas_beside};
 use super::{MeasureError, beside};
 use crate::device::DeviceKind;
 use crate::sim::apns;
@@ -98,10 +98,7 @@ impl Plan {
 
     async fn run(&self) -> Result<Report, MeasureError> {
         let program = self.relay.clone().map_or_else(beside, Ok)?;
-        let nas_program = match &self.nas {
-            Some(program) => program.clone(),
-            None => beside()?.with_file_name("sns-nas"),
-        };
+        let nas_program = self.nas.clone().map_or_else(nas_beside, Ok)?;
         let mut stage = Stage::set().await?;
         stage.set_key("server.request_timeout_ms", REQUEST_TIMEOUT_MS);
         let mut relay = RelayChild::start(&program, &mut stage).await?;

@@ -23,9 +23,9 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::MeasureError;
 use super::child::with_log;
 use super::letter::Sender;
+use super::{MeasureError, beside};
 use crate::device::{Device, DeviceKind};
 use crate::fault::service_name;
 use crate::stage::Stage;
@@ -122,6 +122,12 @@ impl NasChild {
             Err(_) => Err(with_log("the daemon does not listen".to_owned(), &self.log_file)),
         }
     }
+}
+
+/// Gives the NAS's program where all were built: beside this one.
+/// Errors: this program's own place is not known.
+pub(super) fn nas_beside() -> std::io::Result<PathBuf> {
+    Ok(beside()?.with_file_name("sns-nas"))
 }
 
 /// Hands an event in under one id until it is taken, also by a daemon that is killed meanwhile.

@@ -141,26 +141,14 @@ impl SmtpServer {
     /// Waits until it has taken so many mails; gives all of them.
     /// Errors: [`SimError::Smtp`] where that takes more than 20 seconds.
     pub async fn wait_for(&self, mails: usize) -> Result<Vec<ReceivedMail>, SimError> {
-        let taken = async {
-            while self.seen().mails.len() < mails {
-                time::sleep(POLL).await;
-            }
-        };
-        let waited = time::timeout(LIMIT, taken).await;
-        waited.map_err(|_| SimError::Smtp("the mail does not come"))?;
+        self.until(|seen| seen.mails.len() >= mails, "the mail does not come").await?;
         Ok(self.mails())
     }
 
     /// Waits until so many connections have been closed.
     /// Errors: [`SimError::Smtp`] where that takes more than 20 seconds.
     pub async fn wait_for_closed(&self, connections: usize) -> Result<(), SimError> {
-        let closed = async {
-            while self.seen().closed < connections {
-                time::sleep(POLL).await;
-            }
-        };
-        let waited = time::timeout(LIMIT, closed).await;
-        waited.map_err(|_| SimError::Smtp("the connection is not closed"))
+        self.until(|seen| seen.closed >= connections, "the connection is not closed").await
     }
 
     /// Stops the process in its tracks, connections and all; [`Self::resume`] lets it go on.
@@ -173,6 +161,19 @@ impl SmtpServer {
     /// Errors: the system's.
     pub fn resume(&self) -> Result<(), SimError> {
         self.signal(Signal::CONT)
+    }
+
+    async fn until(
+        &self,
+        has_come: impl Fn(&Seen) -> bool,
+        else_say: &'static str,
+    ) -> Result<(), SimError> {
+        let come = async {
+            while !has_come(&self.seen()) {
+                time::sleep(POLL).await;
+            }
+        };
+        time::timeout(LIMIT, come).await.map_err(|_| SimError::Smtp(else_say))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), SimError> {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::counts::{CloseReason, FaultKind, GoAwayReason, Label as _, ReplayReason};
 use super::ledger::{Control, Fate, Review};
+use super::rest::Rest;
 use super::slots::{Inner, Slot, Transport};
 use super::{Answer, ConnectionId, Miss};
 
@@ -45,8 +46,7 @@ struct Driver<I> {
     /// Why it is coming to an end.
     ending: Option<CloseReason>,
     peer_limit: usize,
-    /// It has let the others go first.
-    has_rested: bool,
+    rest: Rest,
     id: u64,
     inner: Arc<Inner>,
 }
@@ -85,7 +85,7 @@ where
     let runtime = inner.runtime().clone();
     let peer_limit = STREAMS_BEFORE_SETTINGS;
     let ending = None;
-    let driver = Driver { connection, probe, ending, peer_limit, has_rested: false, id, inner };
+    let driver = Driver { connection, probe, ending, peer_limit, rest: Rest::default(), id, inner };
     runtime.spawn(async move {
         let (inner, id) = (driver.inner.clone(), driver.id);
         let reason = driver.run(pings, &control).await;
@@ -267,17 +267,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
         schedule.ping_at = Instant::now() + patience;
     }
 
-    /// Moves the connection on, but only after every task that is ready to run: what they send
-    /// leaves in one write. A task that a message wakes would else run at once, write by write.
+    /// Moves the connection on, after every message that is ready to go.
     fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.has_rested {
-            self.has_rested = true;
-            // A task that wakes itself goes to the end of the queue.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.has_rested = false;
-        self.poll(context)
+        if self.rest.is_due(context) { Poll::Pending } else { self.poll(context) }
     }
 
     /// Moves the connection on; ready when it is closed.

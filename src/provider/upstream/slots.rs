@@ -88,11 +88,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settle(self: &Arc<Self>, state: &mut Books) {
-        self.settle_at(state, Instant::now());
-    }
-
-    fn settle_at(self: &Arc<Self>, state: &mut Books, now: Instant) {
+    fn settle(self: &Arc<Self>, state: &mut Books, now: Instant) {
         let mut hands: &Arc<Self> = self;
         state.settle(&mut hands, &self.limits, now);
     }
@@ -119,7 +115,7 @@ impl Inner {
             let now = Instant::now();
             match state.reserve(turn, grant, &self.limits, now) {
                 Place::Granted(grant) => {
-                    self.settle_at(&mut state, now);
+                    self.settle(&mut state, now);
                     return Ok(self.slot(grant));
                 }
                 Place::CutOff(fault) => return Err(SendError::NotSent(fault)),
@@ -127,7 +123,7 @@ impl Inner {
                 Place::Slow => return Err(self.shed(ShedReason::QueueSlow)),
                 Place::Queued => self.metrics.waiting.inc(),
             }
-            self.settle(&mut state);
+            self.settle(&mut state, now);
         }
         let _wait = Wait { inner: self, turn };
         let Some(queue) = queue else { return Err(self.shed(ShedReason::QueueFull)) };
@@ -146,8 +142,9 @@ impl Inner {
     /// Opens connections in advance, unless a dial has just failed.
     pub(super) fn want(self: &Arc<Self>, connections: usize) {
         let mut state = self.lock();
-        state.want(connections, &self.limits, Instant::now());
-        self.settle(&mut state);
+        let now = Instant::now();
+        state.want(connections, &self.limits, now);
+        self.settle(&mut state, now);
     }
 
     pub(super) fn status(&self) -> PoolStatus {
@@ -169,8 +166,9 @@ impl Inner {
         let multiplexes = matches!(transport, Transport::Http2(_));
         let lifetime = self.limits.age(dice());
         let mut state = self.lock();
-        let admitted = state.admit(transport, multiplexes, peer_limit, lifetime, Instant::now());
-        self.settle(&mut state);
+        let now = Instant::now();
+        let admitted = state.admit(transport, multiplexes, peer_limit, lifetime, now);
+        self.settle(&mut state, now);
         admitted
     }
 
@@ -178,14 +176,15 @@ impl Inner {
     pub(super) fn follow(self: &Arc<Self>, id: u64, peer_limit: usize) {
         let mut state = self.lock();
         state.follow(id, peer_limit);
-        self.settle(&mut state);
+        self.settle(&mut state, Instant::now());
     }
 
     /// The connection takes no new requests; those it has go on.
     pub(super) fn drain(self: &Arc<Self>, id: u64) {
         let mut state = self.lock();
-        let failed = state.drain(id, &self.limits, Instant::now());
-        self.conclude(&mut state, failed);
+        let now = Instant::now();
+        let failed = state.drain(id, &self.limits, now);
+        self.conclude(&mut state, failed, now);
     }
 
     /// Notes a doubt about a connection; the second one replaces it.
@@ -194,15 +193,16 @@ impl Inner {
         let now = Instant::now();
         if state.doubt(id, sent_at, now) {
             let failed = state.discard(id, CloseReason::Distrusted, &self.limits, now);
-            self.conclude(&mut state, failed);
+            self.conclude(&mut state, failed, now);
         }
     }
 
     /// Looks whether a connection is idle, old or wedged; says when to look again.
     pub(super) fn review(self: &Arc<Self>, id: u64) -> Review {
         let mut state = self.lock();
-        let (review, failed) = state.review(id, &self.limits, Instant::now());
-        self.conclude(&mut state, failed);
+        let now = Instant::now();
+        let (review, failed) = state.review(id, &self.limits, now);
+        self.conclude(&mut state, failed, now);
         review
     }
 
@@ -215,13 +215,13 @@ impl Inner {
     pub(super) fn confirm_resets(self: &Arc<Self>, id: u64, count: usize) {
         let mut state = self.lock();
         state.confirm_resets(id, count);
-        self.settle(&mut state);
+        self.settle(&mut state, Instant::now());
     }
 
     /// Looks again whether to dial: a new connection had its time to prove itself.
     pub(super) fn reconsider(self: &Arc<Self>) {
         let mut state = self.lock();
-        self.settle(&mut state);
+        self.settle(&mut state, Instant::now());
     }
 
     /// The connection is closed.
@@ -230,30 +230,28 @@ impl Inner {
         self.metrics.closed.count(reason);
         let mut state = self.lock();
         let failed = state.end(id);
-        self.conclude(&mut state, failed);
+        self.conclude(&mut state, failed, Instant::now());
     }
 
     fn give_back(self: &Arc<Self>, id: u64, used: Use) {
         self.metrics.streams_in_use.dec();
         let mut state = self.lock();
         let now = Instant::now();
-        if state.give_back(id, used, &self.limits, now) {
-            self.fail(&mut state, FaultKind::Lost);
-        }
-        self.settle_at(&mut state, now);
+        let failed = state.give_back(id, used, &self.limits, now);
+        self.conclude(&mut state, failed, now);
     }
 
     /// Notes that a connection was lost before its first answer, and settles.
-    fn conclude(self: &Arc<Self>, state: &mut Books, failed: bool) {
+    fn conclude(self: &Arc<Self>, state: &mut Books, failed: bool, now: Instant) {
         if failed {
-            self.fail(state, FaultKind::Lost);
+            self.fail(state, FaultKind::Lost, now);
         }
-        self.settle(state);
+        self.settle(state, now);
     }
 
-    fn fail(self: &Arc<Self>, state: &mut Books, kind: FaultKind) {
+    fn fail(self: &Arc<Self>, state: &mut Books, kind: FaultKind, now: Instant) {
         self.metrics.dial_failures.count(kind);
-        if let Some(until) = state.fail(kind, dice(), &self.limits, Instant::now()) {
+        if let Some(until) = state.fail(kind, dice(), &self.limits, now) {
             // Those who wait through the pause are served after it, though nobody else comes.
             let inner = Arc::clone(self);
             self.runtime.spawn(async move {
@@ -289,11 +287,12 @@ impl Hands<Transport, Waiter> for &Arc<Inner> {
         self.runtime.spawn(async move {
             let dialled = dial(&inner).await;
             let mut state = inner.lock();
+            let now = Instant::now();
             state.dialled();
             if let Err(kind) = dialled {
-                inner.fail(&mut state, kind);
+                inner.fail(&mut state, kind, now);
             }
-            inner.settle(&mut state);
+            inner.settle(&mut state, now);
         });
     }
 }

@@ -5,7 +5,7 @@
 //! beforehand. A relay has room for a load, and connections that last as long as it.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::super::MeasureError;
+use super::super::child::free_address;
 use super::super::letter::Sender;
 use super::process::{Cores, Process};
 use crate::ca::ServerCertificate;
@@ -183,12 +184,6 @@ impl House {
             Err(_) => Err(self.process.fault("the program does not answer".to_owned())),
         }
     }
-}
-
-/// Gives a port that is free at this moment.
-/// Errors: there is none.
-pub(super) fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 fn origin_of(is_tls: bool, address: SocketAddr) -> Result<Uri, MeasureError> {

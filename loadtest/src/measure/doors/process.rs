@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::super::MeasureError;
+use super::super::child::with_log;
 
 /// Who runs where.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -39,7 +40,6 @@ pub(crate) struct Process {
 pub(crate) struct CpuTimes(HashMap<String, u64>);
 
 const STOP_LIMIT: Duration = Duration::from_secs(40);
-const LOG_LINES_SHOWN: usize = 30;
 
 /// Gives the CPU time of everything on this machine, in microseconds.
 /// Source: proc(5), /proc/stat, `cpu`: user, nice, system, irq and softirq; in steps of one tick.
@@ -60,8 +60,19 @@ pub(crate) fn machine_cpu_us() -> Result<f64, MeasureError> {
 impl Cores {
     /// Keeps this thread, and all that it starts, to the senders' core.
     /// Errors: there is no such core.
-    pub(crate) fn stay(self) -> io::Result<()> {
+    fn stay(self) -> io::Result<()> {
         keep_to(self.own_core)
+    }
+
+    /// Does the work on this thread, which it keeps to the senders' core from then on: senders and
+    /// push services share a core and hand over without a wake-up.
+    /// Errors: the work's, or the system's.
+    pub(crate) fn work<T>(
+        self,
+        work: impl Future<Output = Result<T, MeasureError>>,
+    ) -> Result<T, MeasureError> {
+        self.stay()?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
     }
 
     /// Starts a program on the core of what is measured.
@@ -168,11 +179,7 @@ impl Process {
 
     /// Tells what it did not do, with the end of its log.
     pub(crate) fn fault(&self, what: String) -> MeasureError {
-        let log = fs::read(&self.log_file).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        let first = lines.len().saturating_sub(LOG_LINES_SHOWN);
-        MeasureError::Relay { what, log: lines[first..].join("\n") }
+        with_log(what, &self.log_file)
     }
 
     /// Gives its number.

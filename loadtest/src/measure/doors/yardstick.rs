@@ -9,7 +9,8 @@ use std::fs;
 use std::path::Path;
 
 use super::super::MeasureError;
-use super::house::{House, free_address, text};
+use super::super::child::free_address;
+use super::house::{House, text};
 use super::process::{Cores, Process};
 use crate::ca::ClientCertificate;
 use crate::stage::{Stage, StageError};
