@@ -18,6 +18,8 @@ pub(in super::super) struct Decoder {
     entries: VecDeque<Entry>,
     bytes: usize,
     bytes_max: usize,
+    /// The text that is being read.
+    value: Vec<u8>,
 }
 
 /// One field of an answer.
@@ -53,7 +55,7 @@ const INTEGER_MAX: usize = 1 << 24;
 impl Decoder {
     /// Begins with the table that both sides have; we never change its size.
     pub(in super::super) const fn new() -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, bytes_max: TABLE_BYTES }
+        Self { entries: VecDeque::new(), bytes: 0, bytes_max: TABLE_BYTES, value: Vec::new() }
     }
 
     /// Reads a whole block, field by field.
@@ -90,29 +92,30 @@ impl Decoder {
         Ok(())
     }
 
-    fn literal(&self, reader: &mut Reader<'_>, bits: u8) -> Result<Entry, Malformed> {
+    fn literal(&mut self, reader: &mut Reader<'_>, bits: u8) -> Result<Entry, Malformed> {
         let index = reader.integer(bits)?;
-        let (mut name, mut value) = (Vec::new(), Vec::new());
+        let mut name = Vec::new();
         let known = if index == 0 {
             reader.text(&mut name)?;
             None
         } else {
             Some(self.entry(index)?)
         };
-        reader.text(&mut value)?;
-        let value_bytes = value.len();
+        self.value.clear();
+        reader.text(&mut self.value)?;
+        let value = self.value.as_slice();
         let (field, name_bytes) = match known {
             None => (Field::read(&name, value), name.len()),
             Some((field, name_bytes)) => (field.with(value), name_bytes),
         };
-        Ok(Entry { field, name_bytes, bytes: name_bytes + value_bytes + ENTRY_BYTES })
+        Ok(Entry { field, name_bytes, bytes: name_bytes + value.len() + ENTRY_BYTES })
     }
 
     /// Gives an entry of either table, and the bytes of its name.
     fn entry(&self, index: usize) -> Result<(Field, usize), Malformed> {
         let place = index.checked_sub(1).ok_or(Malformed)?;
         if let Some((name, value)) = STATIC.get(place) {
-            let field = Field::read(name.as_bytes(), value.as_bytes().to_vec());
+            let field = Field::read(name.as_bytes(), value.as_bytes());
             return Ok((field, name.len()));
         }
         let entry = self.entries.get(place - STATIC.len()).ok_or(Malformed)?;
@@ -138,16 +141,16 @@ impl Decoder {
 // === impl Field ===
 
 impl Field {
-    fn read(name: &[u8], value: Vec<u8>) -> Self {
+    fn read(name: &[u8], value: &[u8]) -> Self {
         match name {
-            b":status" => Self::status(&value),
+            b":status" => Self::status(value),
             // Small letters only, so no pseudo-header field of requests either.
             _ => Self::header(HeaderName::from_lowercase(name).ok(), value),
         }
     }
 
-    fn header(name: Option<HeaderName>, value: Vec<u8>) -> Self {
-        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).ok();
+    fn header(name: Option<HeaderName>, value: &[u8]) -> Self {
+        let value = HeaderValue::from_bytes(value).ok();
         name.zip(value).map_or(Self::Wrong, |(name, value)| Self::Header(name, value))
     }
 
@@ -156,10 +159,10 @@ impl Field {
     }
 
     /// Gives a field of the same name.
-    fn with(self, value: Vec<u8>) -> Self {
+    fn with(self, value: &[u8]) -> Self {
         match self {
             Self::Header(name, _) => Self::header(Some(name), value),
-            Self::Status(_) => Self::status(&value),
+            Self::Status(_) => Self::status(value),
             Self::Wrong => Self::Wrong,
         }
     }

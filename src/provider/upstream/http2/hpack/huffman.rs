@@ -93,42 +93,48 @@ const fn short() -> [(u8, u8); 256] {
 
 /// Reads a string onto the end of `text`; None where it is not well formed.
 pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Option<()> {
-    let (mut held, mut bits) = (0_u64, 0_usize);
+    text.reserve(coded.len() * 8 / BITS_MIN);
+    // The next bits stand at the top.
+    let (mut held, mut bits) = (0_u64, 0_u32);
     let mut coded = coded.iter();
     loop {
-        while bits < BITS_MAX {
-            let Some(byte) = coded.next() else { break };
-            held = held << 8 | u64::from(*byte);
-            bits += 8;
+        if bits < 32 {
+            while bits <= 56
+                && let Some(byte) = coded.next()
+            {
+                held |= u64::from(*byte) << (56 - bits);
+                bits += 8;
+            }
         }
-        // Ones after the end: padding reads like the beginning of the end of the string.
-        let window = match bits.checked_sub(32) {
-            Some(more) => held >> more,
-            None => (held << (32 - bits)) | (u64::from(u32::MAX) >> bits),
-        };
-        let (symbol, length) = first(u32::try_from(window).ok()?)?;
-        if length > bits {
+        let (mut symbol, mut length) = SHORT[(held >> 56) as usize];
+        if length == 0 || u32::from(length) > bits {
             // RFC 7541 §5.2: less than a byte of ones.
-            let padding = (1 << bits) - 1;
-            return (bits < 8 && held & padding == padding).then_some(());
+            if bits < 8 && held == u64::MAX.checked_shl(64 - bits).unwrap_or(0) {
+                return Some(());
+            }
+            (symbol, length) = long(held)?;
+            if u32::from(length) > bits {
+                return None;
+            }
         }
-        bits -= length;
-        held &= (1 << bits) - 1;
-        text.push(u8::try_from(symbol).ok()?);
+        held <<= length;
+        bits -= u32::from(length);
+        text.push(symbol);
     }
 }
 
-/// Gives the symbol that 32 bits begin with, and the bits of its code.
-fn first(window: u32) -> Option<(u16, usize)> {
-    let (symbol, bits) = SHORT[(window >> 24) as usize];
-    if bits > 0 {
-        return Some((u16::from(symbol), usize::from(bits)));
-    }
+/// Gives the symbol of more than eight bits that `held` begins with, and their number.
+fn long(held: u64) -> Option<(u8, u8)> {
     (9..=BITS_MAX).find_map(|bits| {
         let row = ROWS[bits];
-        let place = (window >> (32 - bits)).checked_sub(row.first_code)?;
-        let is_there = place < u32::from(row.count);
-        is_there.then(|| (SYMBOLS[usize::from(row.at) + place as usize], bits))
+        let code = u32::try_from(held >> (64 - bits)).ok()?;
+        let place = code.checked_sub(row.first_code)?;
+        if place >= u32::from(row.count) {
+            return None;
+        }
+        let symbol = SYMBOLS[usize::from(row.at) + place as usize];
+        // The end of the string has no byte.
+        Some((u8::try_from(symbol).ok()?, u8::try_from(bits).ok()?))
     })
 }
 
