@@ -9,6 +9,13 @@ mod cli;
 
 use cli::{Cli, Command, EXIT_USAGE, KeysCommand};
 
+/// Wipes all memory as it is given back: no message outlives its way through the relay, not even
+/// in what the allocator keeps.
+#[cfg(feature = "zero-on-free")]
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
     // Not locked for good: a relay logs from other threads.
     let (mut out, mut err) = (io::stdout(), io::stderr());

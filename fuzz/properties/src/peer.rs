@@ -2,7 +2,7 @@
 //! what the relay writes is frames in order.
 //!
 //! The input is what the peer sends, from its first byte on. Three requests are under way; the peer
-//! speaks once it has been sent to, and then closes. Time moves only when nobody has anything to do.
+//! speaks once it has been sent to, and then closes. Time moves when nobody has anything to do.
 
 use std::cell::RefCell;
 use std::sync::Arc;
