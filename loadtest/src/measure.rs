@@ -127,6 +127,14 @@ pub enum MeasureError {
     /// Something that must come has not.
     #[error("waited in vain for {0}")]
     Overdue(&'static str),
+    /// An option that does not go with the others.
+    #[error("{option}: {why}")]
+    BadOption {
+        /// Its name, as it is written.
+        option: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// An answer that lacks a part.
     #[error("the relay did not give {0}")]
     Missing(&'static str),
