@@ -66,7 +66,7 @@ const AHEAD: Duration = Duration::from_millis(50);
 const WARM_TIME: Duration = Duration::from_secs(1);
 const WARM_PER_S: u32 = 20;
 /// A relay that has met no push service for a while knocks at it only now and then.
-const WARM_TRIES: usize = 30;
+const WARM_TRIES: usize = 20;
 
 // === impl Plan ===
 
@@ -91,6 +91,7 @@ impl Plan {
 }
 
 async fn play(settings: &Settings, target: &Target) -> Result<Report, MeasureError> {
+    course::prepare(settings, &target.stage);
     let bar = Bar::new("pairing", u64::from(settings.nas) * u64::from(settings.devices_per_nas));
     let (client, stage) = (target.client()?, &target.stage);
     let paired = || bar.step();
@@ -143,6 +144,7 @@ fn errands(settings: &Settings, people: Arc<Population>) -> Errands {
 /// Sends a few messages beforehand, until all of them are accepted, so that connections are open
 /// and the relay has its tokens.
 async fn warm_up(lanes: &Arc<Lanes>, errands: &Errands) -> Result<(), MeasureError> {
+    let mut others = Vec::new();
     for _ in 0..WARM_TRIES {
         let (books, begin) = (Arc::new(Books::default()), Instant::now());
         let drive = Drive { lanes: Arc::clone(lanes), books: Arc::clone(&books), begin };
@@ -152,7 +154,8 @@ async fn warm_up(lanes: &Arc<Lanes>, errands: &Errands) -> Result<(), MeasureErr
         if figures.accepted == figures.sent {
             return Ok(());
         }
+        others = figures.others.iter().map(|(code, count)| format!("{count} × {code}")).collect();
         sleep(WARM_TIME).await;
     }
-    Err(MeasureError::Overdue("the relay's push services: no second without a message refused"))
+    Err(MeasureError::Refused(others.join(", ")))
 }

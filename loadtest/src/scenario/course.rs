@@ -20,6 +20,14 @@ use crate::stage::Stage;
 const ALARMS: u32 = 5;
 const SEED: u64 = 1;
 
+/// Tells the push services what they must know before the first connection.
+pub(super) fn prepare(settings: &Settings, stage: &Stage) {
+    if let Some(every) = settings.goaway_every {
+        let script = &stage.controls(DeviceKind::Ios).script;
+        script.go_away_after(every, GoAway::cutting());
+    }
+}
+
 /// Plays a scenario; gives the steps of a ramp.
 /// Errors: the clock's thread.
 pub(super) async fn run(
@@ -29,9 +37,6 @@ pub(super) async fn run(
     errands: &Errands,
 ) -> Result<Vec<Step>, MeasureError> {
     let apple = &stage.controls(DeviceKind::Ios).script;
-    if let Some(every) = settings.goaway_every {
-        apple.go_away_after(every, GoAway::cutting());
-    }
     let mut steps = Vec::new();
     match (settings.apple_latency_ms, settings.p99_ms_max) {
         (Some(latency_ms), _) => {

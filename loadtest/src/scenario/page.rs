@@ -33,15 +33,18 @@ th:first-child, td:first-child { text-align: left; }
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
 figure { margin: 0; padding: .8rem; border: 1px solid var(--rule); border-radius: 8px;
   background: var(--card); min-width: 0; }
-figcaption { display: flex; flex-wrap: wrap; gap: 0 1rem; align-items: baseline; min-height: 2rem; }
+figcaption { display: flex; flex-wrap: wrap; gap: 0 1rem; align-items: baseline; }
+.options { margin-top: 1.5rem; }
 .legend { margin: 0; font-size: .85rem; display: flex; flex-wrap: wrap; gap: 0 .9rem; }
 .legend span::before { content: ''; display: inline-block; width: .9em; height: .25em;
   margin-right: .4em; vertical-align: middle; background: currentColor; border-radius: 2px; }
 svg { width: 100%; height: auto; display: block; }
 .t { font-size: 12px; fill: var(--soft); }
+@media (max-width: 480px) { .t { font-size: 15px; } }
 .g { stroke: var(--rule); fill: none; }
 .a { stroke: var(--soft); fill: none; }
 .l { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+.l0 { stroke-width: 3.2; opacity: .75; }
 .k0 { color: var(--c0); } .k1 { color: var(--c1); } .k2 { color: var(--c2); }
 .l0 { stroke: var(--c0); } .l1 { stroke: var(--c1); } .l2 { stroke: var(--c2); }
 .d0, .b0 { fill: var(--c0); } .d1 { fill: var(--c1); } .d2 { fill: var(--c2); }
@@ -107,7 +110,7 @@ fn figures(report: &Report) -> Vec<String> {
     ];
     let rate = vec![
         line("offered", &|point| Some(float(point.offered))),
-        line("others", &|point| Some(float(point.other_answers))),
+        line("answered otherwise", &|point| Some(float(point.other_answers))),
         line("accepted", &|point| Some(float(point.accepted_answers))),
     ];
     let service = |place: usize| move |point: &Point| point.services_p50_ms[place];
@@ -115,7 +118,7 @@ fn figures(report: &Report) -> Vec<String> {
         vec![line("APNs", &service(0)), line("FCM", &service(1)), line("Web Push", &service(2))];
     let files = vec![
         line("open files", &|point| point.files.map(float)),
-        line("of them sockets", &|point| point.sockets.map(float)),
+        line("of them connections", &|point| point.sockets.map(float)),
     ];
     let cpu = vec![line("CPU", &|point| point.cpu_us_per_message)];
     let memory = vec![line("resident", &|point| point.memory_mib)];
@@ -129,7 +132,7 @@ fn figures(report: &Report) -> Vec<String> {
         of("Median latency by push service", "ms, logarithmic", log, services),
         of("CPU time per message", "µs of the relay", linear, cpu),
         of("Memory", "MiB of the relay", linear, memory),
-        of("Open files and connections", "of the relay", linear, files),
+        of("Open files and connections", "count", linear, files),
     ]
 }
 
@@ -172,7 +175,7 @@ fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
 /// Lists every option that was in force, as the JSON names it.
 fn options(report: &Report) -> String {
     let settings = serde_json::to_value(report.settings).unwrap_or_default();
-    let mut list = String::from("<h2>Options</h2>\n<dl>");
+    let mut list = String::from("<h2 class=\"options\">Options</h2>\n<dl>");
     for (name, value) in settings.as_object().into_iter().flatten() {
         if !value.is_null() {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -39,9 +39,9 @@ struct Axis {
 
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 250.0;
-const LEFT: f64 = 54.0;
+const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 24.0;
+const TOP: f64 = 28.0;
 const BOTTOM: f64 = 42.0;
 const STEPS_MAX: f64 = 5.0;
 
@@ -137,7 +137,7 @@ fn frame(across: &Axis, up: &Axis, x_label: &str, y_label: &str) -> String {
     }
     let _ = write!(
         drawing,
-        r#"<path class="a" d="M{LEFT} {TOP}V{base}H{right}"/><text class="t" x="4" y="13">{y_label}</text><text class="t" text-anchor="middle" x="{:.1}" y="{:.1}">{x_label}</text>"#,
+        r#"<path class="a" d="M{LEFT} {TOP}V{base}H{right}"/><text class="t" x="4" y="14">{y_label}</text><text class="t" text-anchor="middle" x="{:.1}" y="{:.1}">{x_label}</text>"#,
         f64::midpoint(LEFT, right),
         HEIGHT - 6.0
     );

@@ -3,8 +3,11 @@
 //! In: a plan. Out: the push services behind the relay, its URL, and its process where that is to
 //! be measured. A relay of our own is ended with SIGTERM; another one is left as it is.
 
+use std::time::Duration;
+
 use sns_nas::client::RelayClient;
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
 use super::house;
 use super::options::{Plan, Settings};
@@ -21,6 +24,10 @@ pub(super) struct Target {
     child: Option<RelayChild>,
 }
 
+/// It may be starting at this moment.
+const START_LIMIT: Duration = Duration::from_secs(20);
+const START_POLL: Duration = Duration::from_millis(100);
+
 // === impl Target ===
 
 impl Target {
@@ -35,7 +42,7 @@ impl Target {
             }
             let version = "sns-relay, running already".to_owned();
             let target = Target { stage, url, pid: plan.pid, version, child: None };
-            target.client()?.app(APP).await?;
+            target.wait_until_it_answers().await?;
             return Ok(target);
         }
         let program = plan.relay.clone().map_or_else(beside, Ok)?;
@@ -46,6 +53,18 @@ impl Target {
         let version = String::from_utf8_lossy(&said).trim().to_owned();
         let (url, pid) = (child.url().to_owned(), Some(child.pid()?));
         Ok(Target { stage, url, pid, version, child: Some(child) })
+    }
+
+    async fn wait_until_it_answers(&self) -> Result<(), MeasureError> {
+        let client = self.client()?;
+        let end = Instant::now() + START_LIMIT;
+        loop {
+            match client.app(APP).await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > end => return Err(error.into()),
+                Err(_) => sleep(START_POLL).await,
+            }
+        }
     }
 
     /// Makes a client that trusts the relay's doors.

@@ -175,9 +175,11 @@ impl Simulator<Fcm> {
         Ok(credentials)
     }
 
-    /// Makes a service account known here that was made before.
+    /// Makes a service account known here that was made before, with the access tokens that it
+    /// has from an earlier process.
     pub fn know(&self, credentials: &FcmCredentials) {
         self.service.tokens.enter(credentials);
+        self.service.tokens.know_earlier();
     }
 
     /// What the token endpoint answers to a good grant.
