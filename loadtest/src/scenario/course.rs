@@ -114,7 +114,7 @@ async fn ramp(
         let step = Step::of(rate, took.max(time).as_secs_f64(), &figures, p99_ms_max);
         let is_good = step.is_good;
         steps.push(step);
-        if !is_good || drive.begin.elapsed() + time > settings.time() + time {
+        if !is_good || drive.begin.elapsed() >= settings.time() {
             break;
         }
     }

@@ -74,6 +74,8 @@ pub(super) type Words = Vec<Option<String>>;
 const HTTP1_CONNECTIONS: usize = 512;
 /// Many NAS share one, so that a small machine holds them.
 const HTTP2_CONNECTIONS: usize = 16;
+/// Half of what the relay allows, since each call stays open.
+const CALLS_PER_CONNECTION: usize = 128;
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const TTL_S: u32 = 60;
 
@@ -106,9 +108,11 @@ impl Lanes {
             }
             Way::GrpcStream => {
                 let ca_pem = Some(ca.pem().as_bytes());
-                let clients: Result<Vec<_>, _> = (0..HTTP2_CONNECTIONS.min(people.nas.len()))
-                    .map(|_| RelayClient::new(url, ca_pem))
-                    .collect();
+                let count = people.nas.len();
+                let connections =
+                    HTTP2_CONNECTIONS.max(count.div_ceil(CALLS_PER_CONNECTION)).min(count);
+                let clients: Result<Vec<_>, _> =
+                    (0..connections).map(|_| RelayClient::new(url, ca_pem)).collect();
                 let clients = clients?;
                 let lines = people.nas.iter().enumerate();
                 let lines = lines.map(|(n, nas)| clients[n % clients.len()].line(&nas.key));

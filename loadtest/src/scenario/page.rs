@@ -108,8 +108,11 @@ fn figures(report: &Report) -> Vec<String> {
         line("p99", &|point| point.p99_ms),
         line("max", &|point| point.max_ms),
     ];
+    let last = report.points.iter().rev().find(|point| point.offered > 0);
+    let last = last.map_or(0, |point| point.second);
     let rate = vec![
-        line("offered", &|point| Some(float(point.offered))),
+        // Then answers still come, and nothing is offered any more.
+        line("offered", &|point| (point.second <= last).then_some(float(point.offered))),
         line("answered otherwise", &|point| Some(float(point.other_answers))),
         line("accepted", &|point| Some(float(point.accepted_answers))),
     ];
