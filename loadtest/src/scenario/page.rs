@@ -30,7 +30,8 @@ th, td { padding: .4rem .7rem; text-align: right; white-space: nowrap;
 tr:last-child td { border-bottom: 0; }
 th { color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
-.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
+.grid { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
 figure { margin: 0; padding: .8rem; border: 1px solid var(--rule); border-radius: 8px;
   background: var(--card); min-width: 0; }
 figcaption { display: flex; flex-wrap: wrap; gap: 0 1rem; align-items: baseline; }

@@ -118,30 +118,23 @@ fn frame(across: &Axis, up: &Axis, x_label: &str, y_label: &str) -> String {
     let (right, base) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     for tick in &up.ticks {
         let y = up.y(*tick);
-        let _ = write!(
-            drawing,
-            r#"<path class="g" d="M{LEFT} {y:.1}H{right}"/><text class="t" text-anchor="end" x="{:.1}" y="{:.1}">{}</text>"#,
-            LEFT - 6.0,
-            y + 4.0,
-            number(*tick)
-        );
+        let _ = write!(drawing, r#"<path class="g" d="M{LEFT} {y:.1}H{right}"/>"#);
+        text(&mut drawing, "end", (LEFT - 6.0, y + 4.0), &number(*tick));
     }
     for tick in &across.ticks {
         let x = across.x(*tick);
-        let _ = write!(
-            drawing,
-            r#"<path class="g" d="M{x:.1} {base}v5"/><text class="t" text-anchor="middle" x="{x:.1}" y="{:.1}">{}</text>"#,
-            base + 18.0,
-            number(*tick)
-        );
+        let _ = write!(drawing, r#"<path class="g" d="M{x:.1} {base}v5"/>"#);
+        text(&mut drawing, "middle", (x, base + 18.0), &number(*tick));
     }
-    let _ = write!(
-        drawing,
-        r#"<path class="a" d="M{LEFT} {TOP}V{base}H{right}"/><text class="t" x="4" y="14">{y_label}</text><text class="t" text-anchor="middle" x="{:.1}" y="{:.1}">{x_label}</text>"#,
-        f64::midpoint(LEFT, right),
-        HEIGHT - 6.0
-    );
+    let _ = write!(drawing, r#"<path class="a" d="M{LEFT} {TOP}V{base}H{right}"/>"#);
+    text(&mut drawing, "start", (4.0, 14.0), y_label);
+    text(&mut drawing, "middle", (f64::midpoint(LEFT, right), HEIGHT - 6.0), x_label);
     drawing
+}
+
+fn text(drawing: &mut String, anchor: &str, (x, y): (f64, f64), text: &str) {
+    let place = format!(r#"x="{x:.1}" y="{y:.1}""#);
+    let _ = write!(drawing, r#"<text class="t" text-anchor="{anchor}" {place}>{text}</text>"#);
 }
 
 /// Draws one line; a point between two gaps is a dot.

@@ -53,7 +53,8 @@ const UNHEARD_OF_ALPN: &str = "spdy/3.1";
 const TLS_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
-/// Binds a port, 0 for a free one, and serves until dropped; `build` gets the origin (`https://localhost:…`).
+/// Binds a port, 0 for a free one, and serves until dropped.
+/// `build` gets the origin (`https://localhost:…`).
 pub(crate) async fn launch<S: Service>(
     (ca, port): (&TestCa, u16),
     alpn: &[&str],
