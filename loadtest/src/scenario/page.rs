@@ -122,7 +122,7 @@ fn figures(report: &Report) -> Vec<String> {
         vec![line("APNs", &service(0)), line("FCM", &service(1)), line("Web Push", &service(2))];
     let files = vec![
         line("open files", &|point| point.files.map(float)),
-        line("of them connections", &|point| point.sockets.map(float)),
+        line("of them sockets", &|point| point.sockets.map(float)),
     ];
     let cpu = vec![line("CPU", &|point| point.cpu_us_per_message)];
     let memory = vec![line("resident", &|point| point.memory_mib)];
