@@ -2,7 +2,8 @@
 //!
 //! Gives the simulators their server certificate (`localhost`, 127.0.0.1, ::1), senders the root to
 //! trust, and client certificates for APNs. Remembers which client certificate carries which name,
-//! so that nobody here needs to parse X.509. Never writes a file.
+//! so that nobody here needs to parse X.509. Never writes a file; a root that is to outlive
+//! its process is taken up again by its key.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -69,7 +70,21 @@ struct Root {
 impl TestCa {
     /// Makes a new root.
     pub fn new() -> Result<TestCa, CaError> {
-        let key = KeyPair::generate()?;
+        TestCa::of_key(KeyPair::generate()?)
+    }
+
+    /// Takes up the key of a root that was made before: what trusts one trusts the other, though
+    /// their serial numbers differ. Errors: not a key in PEM.
+    pub fn of_key_pem(key_pem: &str) -> Result<TestCa, CaError> {
+        TestCa::of_key(KeyPair::from_pem(key_pem)?)
+    }
+
+    /// The root key, PEM.
+    pub fn key_pem(&self) -> String {
+        self.root.issuer.key().serialize_pem()
+    }
+
+    fn of_key(key: KeyPair) -> Result<TestCa, CaError> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, "sns-relay test root");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -4,7 +4,8 @@
 //! documentation, each told by a script what to answer and keeping a journal of what it saw;
 //! `device` is the phone or browser at the far end, which opens what was delivered to it.
 //! A test takes them in that order. `stage` sets them up for one relay, `fault` is what can go
-//! wrong with them, `demo` shows it all, and `measure` says what it costs.
+//! wrong with them, `demo` shows it all, `measure` says what it costs, and
+//! `scenario` plays loads that people know, to look at.
 
 pub mod ca;
 
@@ -19,3 +20,5 @@ pub mod fault;
 pub mod demo;
 
 pub mod measure;
+
+pub mod scenario;

@@ -19,6 +19,7 @@ use sns_loadtest::measure::{
     MeasureError, away, beside, doors, faults, floor, idle, instructions, kill, outage, overload,
     soak,
 };
+use sns_loadtest::scenario;
 
 /// Measures the relay on this machine, with the push services simulated on loopback.
 #[derive(Parser)]
@@ -26,6 +27,10 @@ use sns_loadtest::measure::{
 enum Command {
     /// Messages through the application door, open loop.
     Push(PushArgs),
+    /// A load that people know (a power cut, an update, …), live, with a report to look at.
+    Scenario(scenario::Plan),
+    /// Prepares a folder for a relay that is started by hand, for `scenario --running`.
+    House(scenario::house::Plan),
     /// Every way in, side by side, a closed loop with the relay on a core of its own.
     Doors(doors::Plan),
     /// What callers cost that are connected and say nothing.
@@ -134,10 +139,12 @@ fn main() -> ExitCode {
     };
     let done = match &command {
         Command::Push(args) => push(args),
+        Command::Scenario(plan) => judge(plan.json, plan.carry_out()),
+        Command::House(plan) => run(plan.carry_out()),
         Command::Doors(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Idle(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Instructions(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
-        Command::Floor(plan) => forward(plan),
+        Command::Floor(plan) => run(plan.carry_out()),
         Command::Faults(args) => measure_faults(args),
         Command::Overload(plan) => judge(plan.json, plan.carry_out()),
         Command::Outage(plan) => judge(plan.json, plan.carry_out()),
@@ -148,6 +155,9 @@ fn main() -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error @ MeasureError::BadOption { .. }) => {
+            report(&error).map_or(ExitCode::FAILURE, |()| ExitCode::from(EXIT_USAGE))
+        }
         Err(error) => report(&error).map_or(ExitCode::FAILURE, |()| ExitCode::FAILURE),
     }
 }
@@ -198,9 +208,9 @@ fn measure_faults(args: &FaultsArgs) -> Result<bool, MeasureError> {
     Ok(report.holds())
 }
 
-fn forward(plan: &floor::Plan) -> Result<bool, MeasureError> {
+fn run(work: impl Future<Output = Result<(), MeasureError>>) -> Result<bool, MeasureError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(plan.carry_out()).map(|()| true)
+    runtime.block_on(work).map(|()| true)
 }
 
 fn tell(json: bool, report: &impl Judged) -> Result<bool, MeasureError> {

@@ -83,7 +83,7 @@ pub enum MeasureError {
     #[error("a device cannot be made")]
     Device(#[from] DeviceError),
     /// The relay's answer to a pairing.
-    #[error("the relay does not pair a device")]
+    #[error("the relay does not answer, or does not pair a device")]
     Client(#[from] ClientError),
     /// A sender key.
     #[error("a sender key cannot be made")]
@@ -127,6 +127,17 @@ pub enum MeasureError {
     /// Something that must come has not.
     #[error("waited in vain for {0}")]
     Overdue(&'static str),
+    /// An option that does not go with the others.
+    #[error("{option}: {why}")]
+    BadOption {
+        /// Its name, as it is written.
+        option: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Messages beforehand, which tell that all is well, are not accepted.
+    #[error("the first messages are not accepted: {0}")]
+    Refused(String),
     /// An answer that lacks a part.
     #[error("the relay did not give {0}")]
     Missing(&'static str),

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use toml::{Table, Value};
 
-use crate::ca::{CaError, TestCa};
+use crate::ca::{CaError, ServerCertificate, TestCa};
 use crate::device::DeviceKind;
 use crate::sim::SimError;
 use crate::sim::apns::{self, ApnsCredentials, ApnsSim, ApnsSimConfig};
-use crate::sim::fcm::{FcmSim, FcmSimConfig};
+use crate::sim::fcm::{FcmCredentials, FcmSim, FcmSimConfig};
 use crate::sim::server::Controls;
 use crate::sim::smtp::{Security, SmtpServer};
 use crate::sim::webpush::{WebPushSim, WebPushSimConfig};
@@ -39,8 +39,22 @@ pub struct Stage {
     pub fcm: FcmSim,
     /// Mozilla.
     pub webpush: WebPushSim,
-    folder: TempDir,
+    folder: PathBuf,
+    /// Goes when the stage goes.
+    _temporary: Option<TempDir>,
     config: Table,
+}
+
+/// What a stage is set with.
+pub struct Props {
+    /// Who certifies.
+    pub ca: TestCa,
+    /// The app's credentials at Apple.
+    pub apple: ApnsCredentials,
+    /// Those at Google; new ones where there are none.
+    pub google: Option<FcmCredentials>,
+    /// The ports of Apple, Apple's sandbox, Google and Mozilla; 0 for a free one.
+    pub ports: [u16; 4],
 }
 
 /// Why a stage cannot be set.
@@ -64,20 +78,35 @@ impl Stage {
     /// Errors: [`StageError`].
     pub async fn set() -> Result<Self, StageError> {
         let folder = tempfile::tempdir()?;
-        let ca = TestCa::new()?;
-        let credentials = ApnsCredentials::generate("com.example.chat")?;
+        let props = Props::new()?;
+        let path = folder.path().to_owned();
+        Ok(Self { _temporary: Some(folder), ..Self::set_in(path, props).await? })
+    }
+
+    /// Does the same with given props in a folder that stays.
+    /// Errors: [`StageError`].
+    pub async fn set_in(folder: PathBuf, props: Props) -> Result<Self, StageError> {
+        let Props { ca, apple: credentials, google, ports } = props;
         let production = ApnsSimConfig::new(&credentials);
         let mut sandbox = ApnsSimConfig::new(&credentials);
         sandbox.environment = apns::Environment::Sandbox;
-        let apns = ApnsSim::start(&ca, production).await?;
-        let apns_sandbox = ApnsSim::start(&ca, sandbox).await?;
-        let fcm = FcmSim::start(&ca, FcmSimConfig::default()).await?;
-        let webpush = WebPushSim::start(&ca, WebPushSimConfig::default()).await?;
-        let write = |name: &str, text: &str| secret_file(&folder.path().join(name), text);
+        let apns = ApnsSim::start_at(&ca, production, ports[0]).await?;
+        let apns_sandbox = ApnsSim::start_at(&ca, sandbox, ports[1]).await?;
+        let fcm = FcmSim::start_at(&ca, FcmSimConfig::default(), ports[2]).await?;
+        let webpush = WebPushSim::start_at(&ca, WebPushSimConfig::default(), ports[3]).await?;
+        let google = match google {
+            Some(google) => {
+                fcm.know(&google);
+                google
+            }
+            None => fcm.credentials()?,
+        };
+        let write = |name: &str, text: &str| secret_file(&folder.join(name), text);
         write("ca.pem", ca.pem())?;
         write("AuthKey.p8", &credentials.key_pem)?;
-        write("service-account.json", &fcm.credentials()?.service_account_json)?;
-        let mut stage = Self { ca, apns, apns_sandbox, fcm, webpush, folder, config: Table::new() };
+        write("service-account.json", &google.service_account_json)?;
+        let (config, _temporary) = (Table::new(), None);
+        let mut stage = Self { ca, apns, apns_sandbox, fcm, webpush, folder, _temporary, config };
         stage.configure(&credentials);
         Ok(stage)
     }
@@ -110,7 +139,7 @@ impl Stage {
         self.set_key("apps.alerts.email.from_address", "nas@example.com");
         self.set_key("apps.alerts.email.from_name", "Owner's NAS");
         if let Some((username, password)) = login {
-            secret_file(&self.folder.path().join("smtp-password"), password)?;
+            secret_file(&self.folder.join("smtp-password"), password)?;
             self.set_key("email.username", username);
             self.set_key("email.password_file", "smtp-password");
         }
@@ -125,6 +154,17 @@ impl Stage {
         }
     }
 
+    /// Lets the relay's doors speak TLS, with a certificate for `localhost` under the stage's CA.
+    /// Errors: the certificate cannot be made or written.
+    pub fn serve_tls(&mut self) -> Result<(), StageError> {
+        let ServerCertificate { certificate_pem, key_pem } = self.ca.issue_server()?;
+        secret_file(&self.folder().join("door.pem"), &certificate_pem)?;
+        secret_file(&self.folder().join("door.key"), &key_pem)?;
+        self.set_key("server.tls.certificate_file", "door.pem");
+        self.set_key("server.tls.key_file", "door.key");
+        Ok(())
+    }
+
     /// Gives what steers the push service of a kind of device.
     pub fn controls(&self, kind: DeviceKind) -> &Controls {
         match kind {
@@ -136,12 +176,12 @@ impl Stage {
 
     /// Gives the folder of the relay's files.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// Gives the folder where `sns-relay keys init` makes the keys.
     pub fn keys_folder(&self) -> PathBuf {
-        self.folder.path().join("keys")
+        self.folder.join("keys")
     }
 
     /// Writes the configuration of a relay with doors at `listen`, called `public_url`.
@@ -155,7 +195,7 @@ impl Stage {
         self.set_key("server.listen", listen.to_string());
         self.set_key("server.public_url", public_url);
         self.set_key("admin.listen", admin.to_string());
-        let path = self.folder.path().join("relay.toml");
+        let path = self.folder.join("relay.toml");
         fs::write(&path, self.config.to_string())?;
         Ok(path)
     }
@@ -191,6 +231,17 @@ impl Stage {
         }
         self.set_key("apps.alerts.allow_plain", true);
         self.set_key("webpush.danger_allow_origins", vec![Value::from(webpush_origin)]);
+    }
+}
+
+// === impl Props ===
+
+impl Props {
+    /// Makes new ones, with free ports.
+    /// Errors: a key or a certificate cannot be made.
+    pub fn new() -> Result<Self, StageError> {
+        let apple = ApnsCredentials::generate("com.example.chat")?;
+        Ok(Self { ca: TestCa::new()?, apple, google: None, ports: [0; 4] })
     }
 }
 

@@ -25,6 +25,7 @@ pub struct RelayChild {
     program: PathBuf,
     config_file: PathBuf,
     url: String,
+    ca_pem: Option<String>,
     address: SocketAddr,
     admin: SocketAddr,
     log_file: PathBuf,
@@ -42,6 +43,16 @@ impl RelayChild {
     /// Makes keys, starts the program on free ports and waits until it answers.
     /// Errors: `NoRelay`, `Relay` with the end of its log.
     pub async fn start(program: &Path, stage: &mut Stage) -> Result<RelayChild, MeasureError> {
+        RelayChild::start_speaking(program, stage, false).await
+    }
+
+    /// Does the same, with TLS at the doors where it says so.
+    /// Errors: as above.
+    pub async fn start_speaking(
+        program: &Path,
+        stage: &mut Stage,
+        is_tls: bool,
+    ) -> Result<RelayChild, MeasureError> {
         if !program.is_file() {
             return Err(MeasureError::NoRelay(program.to_owned()));
         }
@@ -53,14 +64,20 @@ impl RelayChild {
         }
         // The public URL is in the configuration before the port is bound.
         let (listen, admin) = (free_address()?, free_address()?);
-        let url = format!("http://localhost:{}", listen.port());
+        let scheme = if is_tls { "https" } else { "http" };
+        let url = format!("{scheme}://localhost:{}", listen.port());
         stage.make_room();
+        if is_tls {
+            stage.serve_tls()?;
+        }
+        let ca_pem = is_tls.then(|| stage.ca.pem().to_owned());
         let config_file = stage.write_config(listen, admin, &url)?;
         let log_file = stage.folder().join("relay.log");
         let child = serve(program, &config_file, &log_file)?;
         let program = program.to_owned();
+        let address = listen;
         let mut relay =
-            RelayChild { child, program, config_file, url, address: listen, admin, log_file };
+            RelayChild { child, program, config_file, url, ca_pem, address, admin, log_file };
         relay.wait_until_it_answers().await?;
         Ok(relay)
     }
@@ -85,6 +102,12 @@ impl RelayChild {
     /// Gives its public URL.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Gives its process number.
+    /// Errors: it has ended.
+    pub fn pid(&self) -> Result<u32, MeasureError> {
+        self.child.id().ok_or_else(|| self.fault("the relay has ended".to_owned()))
     }
 
     /// Gives the CPU time that it has used, user and system, in microseconds.
@@ -155,7 +178,8 @@ impl RelayChild {
     }
 
     async fn wait_until_it_answers(&mut self) -> Result<(), MeasureError> {
-        let client = RelayClient::new(&self.url, None)?;
+        let ca_pem = self.ca_pem.as_ref().map(String::as_bytes);
+        let client = RelayClient::new(&self.url, ca_pem)?;
         let answers = async {
             while client.app(APP).await.is_err() {
                 if let Some(status) = self.child.try_wait()? {
@@ -179,8 +203,7 @@ impl RelayChild {
     }
 
     fn proc_path(&self, file: &str) -> Result<String, MeasureError> {
-        let pid = self.child.id().ok_or_else(|| self.fault("the relay has ended".to_owned()))?;
-        Ok(format!("/proc/{pid}/{file}"))
+        Ok(format!("/proc/{}/{file}", self.pid()?))
     }
 
     fn fault(&self, what: String) -> MeasureError {

@@ -199,7 +199,7 @@ async fn settled(house: &House) -> Result<u64, MeasureError> {
 }
 
 /// Raises the limit of open files, also for the programs that this one starts.
-fn allow_files(files: u64) -> Result<(), MeasureError> {
+pub(crate) fn allow_files(files: u64) -> Result<(), MeasureError> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if maximum.is_some_and(|maximum| maximum < files) {
         return Err(MeasureError::Missing("room: the limit of open files is lower than callers"));

@@ -35,7 +35,7 @@ pub struct Letter {
 
 /// Which door it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// A sealed body for a push resource.
     Push,
     /// JSON for the NAS door.
@@ -55,7 +55,7 @@ const URGENCY: HeaderName = HeaderName::from_static("urgency");
 // === impl Letter ===
 
 impl Letter {
-    pub(super) fn new(
+    pub(crate) fn new(
         path: PathAndQuery,
         authorization: HeaderValue,
         form: Form,

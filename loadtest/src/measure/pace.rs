@@ -187,7 +187,7 @@ impl Tally {
 }
 
 /// Gives the status and the code of an answer that is not 201.
-pub(super) fn label(told: &Told) -> String {
+pub(crate) fn label(told: &Told) -> String {
     let problem: Option<serde_json::Value> = serde_json::from_slice(&told.body).ok();
     let code = problem.as_ref().and_then(|problem| problem.get("code")?.as_str());
     format!("{} {}", told.status.as_u16(), code.unwrap_or_default()).trim_end().to_owned()

@@ -67,7 +67,7 @@ pub trait Judged: Serialize {
 }
 
 /// Names the bounds that do not hold.
-pub(super) fn missed(bounds: &[(bool, &str)]) -> impl Iterator<Item = String> {
+pub(crate) fn missed(bounds: &[(bool, &str)]) -> impl Iterator<Item = String> {
     bounds.iter().filter(|(holds, _)| !holds).map(|(_, bound)| (*bound).to_owned())
 }
 

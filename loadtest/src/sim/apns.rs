@@ -105,8 +105,17 @@ impl ApnsSimConfig {
 impl Simulator<Apns> {
     /// Starts on a free port; speaks HTTP/2 only.
     pub async fn start(ca: &TestCa, config: ApnsSimConfig) -> Result<ApnsSim, SimError> {
+        Self::start_at(ca, config, 0).await
+    }
+
+    /// Does the same on a given port.
+    pub async fn start_at(
+        ca: &TestCa,
+        config: ApnsSimConfig,
+        port: u16,
+    ) -> Result<ApnsSim, SimError> {
         let parts = Controls::default();
-        launch(ca, &["h2"], parts.clone(), |_| Apns {
+        launch((ca, port), &["h2"], parts.clone(), |_| Apns {
             authority: Authority::new(config.environment, config.keys.clone()),
             config,
             ca: ca.clone(),

@@ -148,8 +148,17 @@ fn status_of(code: u16) -> StatusCode {
 impl Simulator<Fcm> {
     /// Starts on a free port; no service account is known yet.
     pub async fn start(ca: &TestCa, config: FcmSimConfig) -> Result<FcmSim, SimError> {
+        Self::start_at(ca, config, 0).await
+    }
+
+    /// Does the same on a given port.
+    pub async fn start_at(
+        ca: &TestCa,
+        config: FcmSimConfig,
+        port: u16,
+    ) -> Result<FcmSim, SimError> {
         let parts = Controls::default();
-        launch(ca, &["h2", "http/1.1"], parts.clone(), |origin| Fcm {
+        launch((ca, port), &["h2", "http/1.1"], parts.clone(), |origin| Fcm {
             tokens: Tokens::new(&format!("{origin}{TOKEN_PATH}"), config.access_token_life_s),
             config,
             parts,
@@ -164,6 +173,13 @@ impl Simulator<Fcm> {
         let credentials = FcmCredentials::generate(self.base_url())?;
         self.service.tokens.enter(&credentials);
         Ok(credentials)
+    }
+
+    /// Makes a service account known here that was made before, with the access tokens that it
+    /// has from an earlier process.
+    pub fn know(&self, credentials: &FcmCredentials) {
+        self.service.tokens.enter(credentials);
+        self.service.tokens.know_earlier();
     }
 
     /// What the token endpoint answers to a good grant.

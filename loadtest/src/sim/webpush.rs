@@ -75,12 +75,21 @@ impl Default for WebPushSimConfig {
 impl Simulator<WebPush> {
     /// Starts on a free port, without subscriptions.
     pub async fn start(ca: &TestCa, config: WebPushSimConfig) -> Result<WebPushSim, SimError> {
+        Self::start_at(ca, config, 0).await
+    }
+
+    /// Does the same on a given port.
+    pub async fn start_at(
+        ca: &TestCa,
+        config: WebPushSimConfig,
+        port: u16,
+    ) -> Result<WebPushSim, SimError> {
         let alpn: &[&str] = match config.protocol {
             Protocol::Both => &["h2", "http/1.1"],
             Protocol::Http1 => &["http/1.1"],
         };
         let parts = Controls::default();
-        launch(ca, alpn, parts.clone(), |origin| WebPush {
+        launch((ca, port), alpn, parts.clone(), |origin| WebPush {
             origin: origin.to_owned(),
             config,
             parts,

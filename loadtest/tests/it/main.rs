@@ -17,6 +17,8 @@ mod floor;
 
 mod raw;
 
+mod scenario;
+
 mod sign;
 
 mod webpush;

@@ -4,6 +4,8 @@ use aws_lc_rs::rand;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use super::super::SimError;
 use super::Environment;
@@ -50,6 +52,28 @@ impl ApnsCredentials {
         Ok(ApnsCredentials {
             key_pem: pem("PRIVATE KEY", der.as_ref()),
             key_id: identifier()?,
+            team_id: team_id.to_owned(),
+            topic: topic.to_owned(),
+            public_key: key.public_key().as_ref().to_vec(),
+        })
+    }
+
+    /// Takes up a key that was made before: its PEM text, its identifier, its team, its topic.
+    /// Errors: `Key`, where the text is no P-256 key.
+    pub fn of_key(
+        key_pem: &str,
+        key_id: &str,
+        team_id: &str,
+        topic: &str,
+    ) -> Result<ApnsCredentials, SimError> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes());
+        let der = der.map_err(|_| SimError::Key)?;
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let key = EcdsaKeyPair::from_pkcs8(algorithm, der.secret_pkcs8_der());
+        let key = key.map_err(|_| SimError::Key)?;
+        Ok(ApnsCredentials {
+            key_pem: key_pem.to_owned(),
+            key_id: key_id.to_owned(),
             team_id: team_id.to_owned(),
             topic: topic.to_owned(),
             public_key: key.public_key().as_ref().to_vec(),

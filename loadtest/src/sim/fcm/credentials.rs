@@ -3,7 +3,9 @@
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
-use serde_json::json;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::SimError;
@@ -40,6 +42,22 @@ impl FcmCredentials {
             service_account_json: file.to_string(),
             project_id,
             client_email,
+            public_key: key.public_key().as_ref().to_vec(),
+        })
+    }
+
+    /// Reads the key file of a service account that was made before.
+    /// Errors: `Key`, where it is none.
+    pub fn of_file(service_account_json: &str) -> Result<FcmCredentials, SimError> {
+        let file: Value = serde_json::from_str(service_account_json).map_err(|_| SimError::Key)?;
+        let text = |name: &str| file.get(name).and_then(Value::as_str).ok_or(SimError::Key);
+        let der = PrivatePkcs8KeyDer::from_pem_slice(text("private_key")?.as_bytes());
+        let der = der.map_err(|_| SimError::Key)?;
+        let key = KeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| SimError::Key)?;
+        Ok(FcmCredentials {
+            service_account_json: service_account_json.to_owned(),
+            project_id: text("project_id")?.to_owned(),
+            client_email: text("client_email")?.to_owned(),
             public_key: key.public_key().as_ref().to_vec(),
         })
     }

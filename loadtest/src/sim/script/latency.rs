@@ -86,7 +86,7 @@ impl Random {
 
     /// Gives a fraction: at least 0, below 1.
     #[expect(clippy::cast_precision_loss, reason = "53 bits are what an f64 holds")]
-    fn fraction(&mut self) -> f64 {
+    pub(crate) fn fraction(&mut self) -> f64 {
         (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 

@@ -53,15 +53,16 @@ const UNHEARD_OF_ALPN: &str = "spdy/3.1";
 const TLS_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
-/// Binds a free port and serves until dropped; `build` gets the origin (`https://localhost:…`).
+/// Binds a port, 0 for a free one, and serves until dropped.
+/// `build` gets the origin (`https://localhost:…`).
 pub(crate) async fn launch<S: Service>(
-    ca: &TestCa,
+    (ca, port): (&TestCa, u16),
     alpn: &[&str],
     parts: Controls,
     build: impl FnOnce(&str) -> S,
 ) -> Result<Simulator<S>, SimError> {
     let faces = Faces::make(ca, alpn)?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(SimError::Bind)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(SimError::Bind)?;
     let port = listener.local_addr().map_err(SimError::Bind)?.port();
     let base_url = format!("https://localhost:{port}");
     let service = Arc::new(build(&base_url));
