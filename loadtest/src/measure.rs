@@ -28,11 +28,31 @@ pub mod child;
 
 pub mod push;
 
+mod spread;
+
+mod calm;
+
 pub mod doors;
 
 pub mod floor;
 
 pub mod idle;
+
+pub mod held;
+
+pub mod added;
+
+mod enrolled;
+
+pub mod start;
+
+pub mod cold;
+
+mod compared;
+
+pub mod scale;
+
+pub mod workers;
 
 pub mod instructions;
 
@@ -118,6 +138,9 @@ pub enum MeasureError {
     /// The document has no place for the table.
     #[error("{} has no place for the table: {}", .0.display(), faults::report::PLACE.trim_end())]
     NoPlace(PathBuf),
+    /// The relay's store, filled beforehand.
+    #[error("the relay's store cannot be filled")]
+    Store(#[from] rusqlite::Error),
     /// The NAS's journal.
     #[error("the NAS's journal cannot be used")]
     Journal(#[from] JournalError),

@@ -169,11 +169,15 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, MeasureError> {
+/// Reads a chain of certificates.
+/// Errors: the file is none.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, MeasureError> {
     let read = || CertificateDer::pem_file_iter(file)?.collect::<Result<_, _>>();
     read().map_err(|_: rustls_pki_types::pem::Error| MeasureError::Missing("a certificate's file"))
 }
 
-fn key(file: &Path) -> Result<PrivateKeyDer<'static>, MeasureError> {
+/// Reads a key.
+/// Errors: the file is none.
+pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, MeasureError> {
     PrivateKeyDer::from_pem_file(file).map_err(|_| MeasureError::Missing("a key's file"))
 }

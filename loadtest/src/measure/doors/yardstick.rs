@@ -17,6 +17,9 @@ use crate::stage::{Stage, StageError};
 
 /// The bundle of the stage's app.
 const TOPIC: &str = "com.example.chat";
+/// What APNs asks of every notification, beside its body.
+pub(super) const APNS_HEADERS: [(&str, &str); 3] =
+    [("apns-topic", TOPIC), ("apns-push-type", "alert"), ("apns-priority", "10")];
 /// The device of every notification.
 pub(crate) const DEVICE_PATH: &str =
     "/3/device/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -70,8 +73,9 @@ impl House {
     }
 }
 
-/// A stage with a client certificate for APNs.
-async fn certified() -> Result<Stage, MeasureError> {
+/// A stage with a client certificate for APNs, in `identity.pem`.
+/// Errors: the stage cannot be set.
+pub(crate) async fn certified() -> Result<Stage, MeasureError> {
     let stage = Stage::set().await?;
     let identity = stage.ca.issue_client(TOPIC).map_err(StageError::from)?;
     let ClientCertificate { certificate_pem, key_pem, .. } = identity;
