@@ -16,8 +16,8 @@ use sns_loadtest::measure::pace::Pace;
 use sns_loadtest::measure::push::Plan;
 use sns_loadtest::measure::report::Judged;
 use sns_loadtest::measure::{
-    MeasureError, added, away, beside, cold, doors, faults, floor, held, idle, instructions, kill,
-    outage, overload, scale, soak, start, workers,
+    MeasureError, added, away, bench, beside, cold, doors, faults, floor, held, idle, instructions,
+    kill, outage, overload, scale, soak, start, workers,
 };
 
 /// Measures the relay on this machine, with the push services simulated on loopback.
@@ -30,6 +30,8 @@ enum Command {
     Doors(doors::Plan),
     /// What callers cost that are connected and say nothing.
     Idle(idle::Plan),
+    /// All figures of docs/performance.md, one part after the other.
+    Bench(bench::Plan),
     /// What messages cost that are in flight.
     Held(held::Plan),
     /// The time that the relay adds to that of no relay, open loop.
@@ -148,6 +150,7 @@ fn main() -> ExitCode {
         Command::Push(args) => push(args),
         Command::Doors(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Idle(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Bench(plan) => plan.carry_out().and_then(|report| tell(false, &report)),
         Command::Held(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Added(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Start(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::value_parser;
+use clap::{ValueEnum, value_parser};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
@@ -22,7 +22,7 @@ use super::doors::line::Line;
 use super::doors::mail::{Form, Mail};
 use super::doors::process::{Cores, machine_cpu_us};
 use super::doors::sealed_bytes;
-use super::doors::yardstick::certified;
+use super::doors::yardstick::{certified, nginx};
 use super::pace::Pace;
 use super::report::{Judged, missed};
 use super::spread::{self, Spread};
@@ -36,7 +36,10 @@ pub struct Plan {
     /// The relay's program; sns-relay beside this one unless told otherwise.
     #[arg(long)]
     relay: Option<PathBuf>,
-    /// The program nginx; without it there are no turns of nginx.
+    /// Who takes turns; all that can, unless told otherwise. direct always does.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    entries: Vec<Entry>,
+    /// The program nginx; that of the system unless told otherwise. Without one it has no turns.
     #[arg(long)]
     nginx: Option<PathBuf>,
     /// Messages in a second.
@@ -67,13 +70,16 @@ pub struct Plan {
 }
 
 /// By which way the messages reach the push service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Entry {
+pub enum Entry {
     /// No relay: one HTTP/2 connection to it.
     Direct,
+    /// The relay.
     Relay,
+    /// The bare forwarder.
     Floor,
+    /// nginx.
     Nginx,
 }
 
@@ -169,22 +175,43 @@ impl Plan {
         let mail = Arc::new(Mail::to_apns(&origin, bytes)?);
         let place = Place::Direct(Box::new(stage), Box::new(way));
         let mut seats = vec![Seat { entry: Entry::Direct, place, mail }];
-        let relay = self.relay.clone().map_or_else(beside, Ok)?;
-        let house = House::of_relay(&relay, false, &[], self.cores).await?;
-        let post = house.post(DeviceKind::Ios, self.devices as usize, &MESSAGE).await?;
-        let mail = Arc::new(Mail::to_relay(Form::Http1, &house.origin, &post)?);
-        seats.push(Seat { entry: Entry::Relay, place: Place::House(Box::new(house)), mail });
-        let own = std::env::current_exe()?;
-        let floor = House::of_floor(&own, false, self.cores).await?;
-        let mut yardsticks = vec![(Entry::Floor, floor)];
-        if let Some(nginx) = &self.nginx {
-            yardsticks.push((Entry::Nginx, House::of_nginx(nginx, false, self.cores).await?));
-        }
-        for (entry, house) in yardsticks {
-            let mail = Arc::new(Mail::to_yardstick(Form::Http1, &house.origin, bytes)?);
-            seats.push(Seat { entry, place: Place::House(Box::new(house)), mail });
+        for entry in self.entries() {
+            let house = self.house(entry).await?;
+            let mail = if entry == Entry::Relay {
+                let post = house.post(DeviceKind::Ios, self.devices as usize, &MESSAGE).await?;
+                Mail::to_relay(Form::Http1, &house.origin, &post)?
+            } else {
+                Mail::to_yardstick(Form::Http1, &house.origin, bytes)?
+            };
+            let place = Place::House(Box::new(house));
+            seats.push(Seat { entry, place, mail: Arc::new(mail) });
         }
         Ok(seats)
+    }
+
+    /// Gives who takes turns beside `direct`.
+    fn entries(&self) -> Vec<Entry> {
+        let all = match &self.entries[..] {
+            [] => Entry::value_variants(),
+            told => told,
+        };
+        let has_nginx = !self.entries.is_empty() || nginx(self.nginx.as_ref()).is_some();
+        let others = all.iter().filter(|entry| **entry != Entry::Direct);
+        others.filter(|entry| **entry != Entry::Nginx || has_nginx).copied().collect()
+    }
+
+    async fn house(&self, entry: Entry) -> Result<House, MeasureError> {
+        match entry {
+            Entry::Direct | Entry::Relay => {
+                let relay = self.relay.clone().map_or_else(beside, Ok)?;
+                House::of_relay(&relay, false, &[], self.cores).await
+            }
+            Entry::Floor => House::of_floor(&std::env::current_exe()?, false, self.cores).await,
+            Entry::Nginx => {
+                let nginx = nginx(self.nginx.as_ref()).ok_or(MeasureError::Missing("nginx"))?;
+                House::of_nginx(&nginx, false, self.cores).await
+            }
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures far below 2^52")]

@@ -49,7 +49,7 @@ pub struct Plan {
     /// Who takes turns; all that can, unless told otherwise.
     #[arg(long, value_enum, value_delimiter = ',')]
     entries: Vec<Entry>,
-    /// The program nginx; without it there are no turns of nginx.
+    /// The program nginx; that of the system unless told otherwise. Without one it has no turns.
     #[arg(long)]
     nginx: Option<PathBuf>,
     /// The one that the others are compared with.
@@ -173,12 +173,12 @@ impl Plan {
         Ok(Report::new(self, entries, rounds))
     }
 
-    fn entries(&self) -> Vec<Entry> {
+    fn entries(&self, nginx: Option<&PathBuf>) -> Vec<Entry> {
         if !self.entries.is_empty() {
             return self.entries.clone();
         }
         let all = Entry::value_variants().iter().copied();
-        all.filter(|entry| entry.program() != Program::Nginx || self.nginx.is_some()).collect()
+        all.filter(|entry| entry.program() != Program::Nginx || nginx.is_some()).collect()
     }
 
     /// Starts what the entries need: relays serve several of them, yardsticks one each.
@@ -187,9 +187,10 @@ impl Plan {
         let own = std::env::current_exe()?;
         let mut relays: [Option<Open>; 2] = [None, None];
         let mut places = Vec::new();
-        for entry in self.entries() {
+        let nginx = yardstick::nginx(self.nginx.as_ref());
+        for entry in self.entries(nginx.as_ref()) {
             let (form, is_tls) = (entry.form(), entry.is_tls());
-            let yardstick = match (entry.program(), &self.nginx) {
+            let yardstick = match (entry.program(), &nginx) {
                 (Program::Relay, _) => None,
                 (Program::Floor, _) => Some(House::of_floor(&own, is_tls, self.cores).await?),
                 (Program::Nginx, Some(nginx)) => {

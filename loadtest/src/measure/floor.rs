@@ -59,6 +59,9 @@ struct Way {
     head: Request<()>,
 }
 
+/// As many as the relay is given where it is compared.
+const STREAMS_MAX: u32 = 10_000;
+
 // === impl Plan ===
 
 impl Plan {
@@ -152,8 +155,10 @@ async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, way: Ar
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(STREAMS_MAX);
     // A caller that fails has seen it itself.
-    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
+    let _ = builder.serve_connection(TokioIo::new(io), service).await;
 }
 
 fn acceptor(certificate: &Path, key_file: &Path) -> Result<TlsAcceptor, MeasureError> {
