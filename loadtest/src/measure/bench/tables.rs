@@ -71,13 +71,12 @@ fn taken(all: &Value) -> String {
     let at = word(&all["taken"]["at"]);
     let seconds = all["taken"]["seconds"].as_u64().unwrap_or(0);
     let mut text = format!(
-        "Taken {}, in {} minutes, on {} {}; Linux {}, {}.\n",
+        "Taken {}, in {} minutes, on {} cores ({}), Linux {}, everything on loopback.\n",
         at.split('T').next().unwrap_or_default(),
         seconds.div_ceil(60),
         all["taken"]["cores"].as_u64().unwrap_or(0),
         word(&all["taken"]["processor"]),
         word(&all["taken"]["kernel"]),
-        "everything on loopback",
     );
     for lack in all["lacks"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "Not there: {}.", word(lack));
