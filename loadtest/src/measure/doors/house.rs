@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Uri};
+use h2::client::SendRequest;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Uri};
 use rustls::client::WantsClientCert;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
-use sns_nas::client::{Enrolment, Pairing, RelayClient};
+use sns_nas::client::{Enrolment, Paired, Pairing, RelayClient};
 use sns_nas::seal::{self, BodyCap};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -26,6 +28,7 @@ use tokio_rustls::TlsConnector;
 use super::super::MeasureError;
 use super::super::floor::{certificates, key};
 use super::super::letter::Sender;
+use super::line::{open_http2, whole};
 use super::process::{Cores, Process};
 use super::site::Site;
 use crate::device::DeviceKind;
@@ -69,6 +72,9 @@ const START_POLL: Duration = Duration::from_millis(20);
 
 /// Pairings on the way at once: the relay has its own core.
 const PAIRINGS_AT_ONCE: usize = 32;
+/// More than those at once, so that they never wait for the last of a batch for long.
+const PAIRINGS_OF_BATCH: usize = 1_024;
+const PAIRINGS: &str = "/v1/pairings";
 const DEVICE_TOKEN_BYTES: usize = 32;
 
 // === impl House ===
@@ -150,7 +156,7 @@ impl House {
         for number in 0..count {
             let sender = &senders[number / devices_each];
             pairings.push(sender.pairing_of_ios(random_token()?));
-            if pairings.len() == PAIRINGS_AT_ONCE * PAIRINGS_AT_ONCE || number + 1 == count {
+            if pairings.len() == PAIRINGS_OF_BATCH || number + 1 == count {
                 endpoints.extend(self.paired(std::mem::take(&mut pairings)).await?);
             }
         }
@@ -163,9 +169,15 @@ impl House {
         Ok(posts)
     }
 
-    /// Gives the push resources of pairings, in their order.
+    /// Gives the push resources of pairings, in their order; by HTTP/2 without a client's pool,
+    /// since a million of them should take a minute.
     async fn paired(&self, pairings: Vec<Pairing>) -> Result<Vec<Uri>, MeasureError> {
-        let client = Arc::new(self.client()?);
+        let sender = open_http2(&self.way).await?;
+        let mut head = Request::new(());
+        *head.method_mut() = Method::POST;
+        let uri = format!("{}{PAIRINGS}", text_of(&self.origin));
+        *head.uri_mut() = uri.parse().map_err(|_| MeasureError::BadUrl)?;
+        head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut endpoints: Vec<Option<Uri>> = pairings.iter().map(|_| None).collect();
         let mut under_way = JoinSet::new();
         let mut pairings = pairings.into_iter().enumerate();
@@ -173,13 +185,13 @@ impl House {
             while under_way.len() < PAIRINGS_AT_ONCE
                 && let Some((number, pairing)) = pairings.next()
             {
-                let client = Arc::clone(&client);
-                under_way.spawn(async move { (number, client.pair(&pairing).await) });
+                let (sender, head) = (sender.clone(), head.clone());
+                let body = serde_json::to_vec(&pairing)?;
+                under_way.spawn(async move { (number, pair(sender, head, body).await) });
             }
             let Some(ended) = under_way.join_next().await else { break };
-            let (number, answer) = ended.map_err(io::Error::from)?;
-            let paired = answer?.paired().ok_or(MeasureError::Missing("a handle"))?;
-            endpoints[number] = Some(paired.endpoint.parse().map_err(|_| MeasureError::BadUrl)?);
+            let (number, endpoint) = ended.map_err(io::Error::from)?;
+            endpoints[number] = Some(endpoint?);
         }
         endpoints.into_iter().collect::<Option<_>>().ok_or(MeasureError::Missing("a handle"))
     }
@@ -268,6 +280,20 @@ fn trusting(
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots))
+}
+
+/// Asks for one handle and gives its push resource.
+async fn pair(
+    sender: SendRequest<Bytes>,
+    head: Request<()>,
+    body: Vec<u8>,
+) -> Result<Uri, MeasureError> {
+    let (answer, mut stream) = sender.ready().await?.send_request(head, false)?;
+    stream.send_data(body.into(), true)?;
+    let (_, body, _) = whole(answer.await?).await?;
+    let paired: Option<Paired> = serde_json::from_slice(&body).ok();
+    let paired = paired.ok_or(MeasureError::Missing("a handle"))?;
+    paired.endpoint.parse().map_err(|_| MeasureError::BadUrl)
 }
 
 fn random_token() -> Result<String, MeasureError> {

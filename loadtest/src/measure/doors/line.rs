@@ -295,7 +295,8 @@ impl Pool {
 
 /// Reads an answer to its end; what gRPC says of it is in the trailers, or where there is nothing
 /// but a head, in that.
-async fn whole(
+/// Errors: the stream breaks.
+pub(super) async fn whole(
     answer: Response<h2::RecvStream>,
 ) -> Result<(StatusCode, Bytes, Option<HeaderMap>), h2::Error> {
     let (head, mut body) = answer.into_parts();
