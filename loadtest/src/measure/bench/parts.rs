@@ -1,4 +1,4 @@
-//! The parts of the whole measurement: which program with which words, each in a process of its own.
+//! The parts of the whole measurement: which program, with which words, each a process of its own.
 //!
 //! In: a name. Out: the part's report as JSON, or why there is none. A part that fails does not end
 //! the others.
