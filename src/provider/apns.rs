@@ -7,15 +7,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::config::{Secret, ServiceUrl};
 use crate::outcome::Code;
 use crate::provider::hold::Hold;
-use crate::provider::upstream::{Answer, Limits, Pool, Post};
+use crate::provider::upstream::{Answer, Decimal, Fields, Keep, Limits, Pool, Post};
 use crate::provider::{Attempt, CredentialVersion, Dialling, Provider, SetupError};
 use crate::push::{Address, Urgency};
 use crate::route::Route;
@@ -37,15 +36,12 @@ pub struct Apns {
 
 const PATH: &str = "/3/device/";
 
-const APNS_COLLAPSE_ID: HeaderName = HeaderName::from_static("apns-collapse-id");
-const APNS_EXPIRATION: HeaderName = HeaderName::from_static("apns-expiration");
-const APNS_ID: HeaderName = HeaderName::from_static("apns-id");
-const APNS_PRIORITY: HeaderName = HeaderName::from_static("apns-priority");
-const APNS_PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
-const APNS_TOPIC: HeaderName = HeaderName::from_static("apns-topic");
-
-/// Those, `authorization` and `content-length`.
-const FIELDS_MAX: usize = 8;
+const APNS_COLLAPSE_ID: &str = "apns-collapse-id";
+const APNS_EXPIRATION: &str = "apns-expiration";
+const APNS_ID: &str = "apns-id";
+const APNS_PRIORITY: &str = "apns-priority";
+const APNS_PUSH_TYPE: &str = "apns-push-type";
+const APNS_TOPIC: &str = "apns-topic";
 
 /// How we prove to Apple who we are.
 pub enum Credential<'a> {
@@ -78,25 +74,27 @@ impl Apns {
         Ok(Self { pool: dialling.pool(url, tls)?, hold: Hold::new(&dialling), topic, tokens })
     }
 
-    fn fields(
+    /// What Apple advises: the token is not kept, and of what changes only the name.
+    fn put_fields(
         &self,
         route: &Route,
-        id: &HeaderValue,
         authorization: Option<&HeaderValue>,
-    ) -> HeaderMap {
-        let mut fields = HeaderMap::with_capacity(FIELDS_MAX);
-        fields.insert(APNS_TOPIC, self.topic.clone());
-        fields.insert(APNS_PUSH_TYPE, HeaderValue::from_static("alert"));
-        fields.insert(APNS_PRIORITY, priority(route.urgency()));
-        fields.insert(APNS_EXPIRATION, HeaderValue::from(route.expiration_unix_s()));
-        fields.insert(APNS_ID, id.clone());
+        fields: &mut dyn Fields,
+    ) {
+        fields.put(APNS_TOPIC, self.topic.as_bytes(), Keep::Field);
+        fields.put(APNS_PUSH_TYPE, b"alert", Keep::Field);
+        fields.put(APNS_PRIORITY, priority(route.urgency()), Keep::Field);
+        let expiration = Decimal::of(route.expiration_unix_s());
+        fields.put(APNS_EXPIRATION, expiration.as_bytes(), Keep::Name);
+        let mut id = Uuid::encode_buffer();
+        let id = route.message_id().hyphenated().encode_lower(&mut id);
+        fields.put(APNS_ID, id.as_bytes(), Keep::Name);
         if let Some(authorization) = authorization {
-            fields.insert(header::AUTHORIZATION, authorization.clone());
+            fields.put(header::AUTHORIZATION.as_str(), authorization.as_bytes(), Keep::Nothing);
         }
-        if let Some(collapse_id) = route.collapse_id().and_then(|id| id.parse().ok()) {
-            fields.insert(APNS_COLLAPSE_ID, collapse_id);
+        if let Some(collapse_id) = route.collapse_id() {
+            fields.put(APNS_COLLAPSE_ID, collapse_id.as_bytes(), Keep::Name);
         }
-        fields
     }
 }
 
@@ -104,9 +102,9 @@ impl Provider for Apns {
     async fn send(&self, route: &Route, deadline: Instant) -> Attempt {
         let token = self.tokens.as_ref().map(|tokens| tokens.current());
         let authorization = token.as_ref().map(|token| token.authorization());
-        let Some((path, id)) = path_and_id(route) else { return Attempt::impossible() };
-        let fields = || self.fields(route, &id, authorization);
-        let post = Post { path, body: route.body().clone(), fields: &fields };
+        let Some(path) = path(route) else { return Attempt::impossible() };
+        let fields = |fields: &mut dyn Fields| self.put_fields(route, authorization, fields);
+        let post = Post { path: &path, body: route.body().clone(), fields: &fields };
         let version: Option<CredentialVersion> = token.as_ref().map(|token| token.version());
         let read = |answer: &Answer| {
             let outcome = answer::read(answer.status, &answer.headers, &answer.body);
@@ -136,22 +134,20 @@ impl Provider for Apns {
     }
 }
 
-/// Gives the path, which holds the device token, and the message's id.
-fn path_and_id(route: &Route) -> Option<(PathAndQuery, HeaderValue)> {
+/// Gives the path, which holds the device token.
+fn path(route: &Route) -> Option<String> {
     let Address::Apns { token, .. } = route.address() else { return None };
     let mut path = String::with_capacity(PATH.len() + token.len());
     path.push_str(PATH);
     path.push_str(token);
-    let mut id = uuid::Uuid::encode_buffer();
-    let id = HeaderValue::from_str(route.message_id().hyphenated().encode_lower(&mut id));
-    Some((PathAndQuery::from_maybe_shared(Bytes::from(path)).ok()?, id.ok()?))
+    Some(path)
 }
 
 /// Source: reference "Urgency"; an encrypted message that is shown must be an alert.
-const fn priority(urgency: Urgency) -> HeaderValue {
-    HeaderValue::from_static(match urgency {
-        Urgency::High | Urgency::Normal => "10",
-        Urgency::Low => "5",
-        Urgency::VeryLow => "1",
-    })
+const fn priority(urgency: Urgency) -> &'static [u8] {
+    match urgency {
+        Urgency::High | Urgency::Normal => b"10",
+        Urgency::Low => b"5",
+        Urgency::VeryLow => b"1",
+    }
 }

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{AppFcm, ServiceUrl};
 use crate::provider::hold::Hold;
-use crate::provider::upstream::{Answer, Pool, Post};
+use crate::provider::upstream::{Answer, Fields, Keep, Pool, Post};
 use crate::provider::{Attempt, Dialling, Provider, SetupError};
 use crate::push::Address;
 use crate::route::Route;
@@ -23,9 +23,6 @@ pub mod answer;
 pub mod token;
 
 use token::TokenSource;
-
-/// Two, and `content-length`.
-const FIELDS_MAX: usize = 3;
 
 /// Google's service for one app.
 pub struct Fcm {
@@ -63,8 +60,9 @@ impl Provider for Fcm {
             Err(outcome) => return Attempt::unsent(outcome),
         };
         let Address::Fcm { .. } = route.address() else { return Attempt::impossible() };
-        let fields = || fields(token.authorization());
-        let post = Post { path: self.path.clone(), body: route.body().clone(), fields: &fields };
+        let fields = |fields: &mut dyn Fields| put_fields(token.authorization(), fields);
+        let (path, body) = (self.path.as_str(), route.body().clone());
+        let post = Post { path, body, fields: &fields };
         let read = |answer: &Answer| {
             answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
         };
@@ -89,9 +87,8 @@ impl Provider for Fcm {
     }
 }
 
-fn fields(authorization: &HeaderValue) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(FIELDS_MAX);
-    fields.insert(header::AUTHORIZATION, authorization.clone());
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    fields
+/// Both are the same for an hour.
+fn put_fields(authorization: &HeaderValue, fields: &mut dyn Fields) {
+    fields.put(header::AUTHORIZATION.as_str(), authorization.as_bytes(), Keep::Field);
+    fields.put(header::CONTENT_TYPE.as_str(), b"application/json", Keep::Field);
 }

@@ -41,7 +41,7 @@ pub use counts::{
 };
 pub use egress::{AddressGuard, Egress, NameTable, Names};
 pub use limits::Limits;
-pub use request::Post;
+pub use request::{Decimal, Fields, Keep, Post};
 pub use rest::Rest;
 
 pub(in crate::provider) use breaker::{Policy, Verdict};
@@ -245,9 +245,9 @@ impl Pool {
         let bytes_max = self.inner.limits().answer_bytes_max;
         let origin = &self.inner.dialler().origin;
         match slot.take_transport() {
-            Some(Transport::Http2(sender)) => {
-                let (request, body) = (post.http2(origin), post.body.clone());
-                http2::exchange(slot, sender, request, body, deadline, bytes_max).await
+            Some(Transport::Http2(line)) => {
+                let authority = origin.authority();
+                http2::exchange(slot, &line, post, authority, deadline, bytes_max).await
             }
             Some(Transport::Http1(lane)) => {
                 let request = post.http1(&origin.authority);
@@ -280,13 +280,11 @@ impl Pool {
     }
 
     /// Adds an HTTP/2 connection over bytes that somebody else has dialled and secured.
-    /// Errors: the preface could not be written; the pool is unchanged.
-    pub async fn adopt<I>(&self, io: I) -> Result<(), SendError>
+    pub fn adopt<I>(&self, io: I)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let adopted = http2::start(&self.inner, io).await;
-        adopted.map_err(|kind| SendError::NotSent(DialFault { kind, retry_after: Duration::ZERO }))
+        http2::start(&self.inner, io);
     }
 }
 

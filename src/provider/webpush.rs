@@ -10,18 +10,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{self, AppWebPush};
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::provider::upstream::{
-    AddressGuard, Egress, Limits, Names, Origin, Pool, PoolMetrics, Post,
+    AddressGuard, Decimal, Egress, Fields, Keep, Limits, Names, Origin, Pool, PoolMetrics, Post,
 };
 use crate::provider::{Attempt, BUSY_WAIT, Dialling, Provider, RenewalMetrics, SetupError};
-use crate::push::{Address, Endpoint, Urgency};
+use crate::push::{Address, Endpoint};
 use crate::route::Route;
 
 pub mod address;
@@ -51,12 +50,9 @@ pub struct WebPushPools {
     open: Mutex<HashMap<String, Entry>>,
 }
 
-const TOPIC: HeaderName = HeaderName::from_static("topic");
-const TTL: HeaderName = HeaderName::from_static("ttl");
-const URGENCY: HeaderName = HeaderName::from_static("urgency");
-
-/// Those, three of HTTP's own and `content-length`.
-const FIELDS_MAX: usize = 7;
+const TOPIC: &str = "topic";
+const TTL: &str = "ttl";
+const URGENCY: &str = "urgency";
 
 struct Entry {
     pool: Arc<Pool>,
@@ -78,20 +74,6 @@ impl WebPush {
         let signer = Signer::new(app, origins_max, clock.clone(), metrics)?;
         Ok(Self { pools, signer, clock })
     }
-
-    fn fields(route: &Route, authorization: &HeaderValue) -> HeaderMap {
-        let mut fields = HeaderMap::with_capacity(FIELDS_MAX);
-        fields.insert(TTL, HeaderValue::from(route.ttl_s()));
-        fields.insert(URGENCY, urgency(route.urgency()));
-        fields.insert(header::CONTENT_ENCODING, HeaderValue::from_static("aes128gcm"));
-        let octets = HeaderValue::from_static("application/octet-stream");
-        fields.insert(header::CONTENT_TYPE, octets);
-        fields.insert(header::AUTHORIZATION, authorization.clone());
-        if let Some(topic) = route.collapse_id().and_then(|topic| topic.parse().ok()) {
-            fields.insert(TOPIC, topic);
-        }
-        fields
-    }
 }
 
 impl Provider for WebPush {
@@ -104,12 +86,12 @@ impl Provider for WebPush {
             Ok(pool) => pool,
             Err(outcome) => return Attempt::unsent(outcome),
         };
-        let path = PathAndQuery::try_from(endpoint.path()).ok();
-        let Some((path, authorization)) = path.zip(self.signer.authorization(&origin)) else {
+        let Some(authorization) = self.signer.authorization(&origin) else {
             return Attempt::impossible();
         };
-        let fields = || Self::fields(route, &authorization);
-        let post = Post { path, body: route.body().clone(), fields: &fields };
+        let fields = |fields: &mut dyn Fields| put_fields(route, &authorization, fields);
+        let (path, body) = (endpoint.path(), route.body().clone());
+        let post = Post { path, body, fields: &fields };
         Attempt::of_http(&pool, &post, route.class(), None, deadline, |answer| {
             answer::read(answer.status, &answer.headers, &answer.body, self.clock.unix_s())
         })
@@ -125,8 +107,17 @@ impl Provider for WebPush {
     async fn warm(&self, _deadline: Instant) {}
 }
 
-const fn urgency(urgency: Urgency) -> HeaderValue {
-    HeaderValue::from_static(urgency.label())
+/// The token is the same for half a day; apps with keys of their own share the connection.
+fn put_fields(route: &Route, authorization: &HeaderValue, fields: &mut dyn Fields) {
+    let ttl = Decimal::of(u64::from(route.ttl_s()));
+    fields.put(TTL, ttl.as_bytes(), Keep::Name);
+    fields.put(URGENCY, route.urgency().label().as_bytes(), Keep::Field);
+    fields.put(header::CONTENT_ENCODING.as_str(), b"aes128gcm", Keep::Field);
+    fields.put(header::CONTENT_TYPE.as_str(), b"application/octet-stream", Keep::Field);
+    fields.put(header::AUTHORIZATION.as_str(), authorization.as_bytes(), Keep::Field);
+    if let Some(topic) = route.collapse_id() {
+        fields.put(TOPIC, topic.as_bytes(), Keep::Name);
+    }
 }
 
 // === impl WebPushPools ===

@@ -105,7 +105,13 @@ fn no_answer_of_a_browsers_service_makes_a_good_device_gone() {
     holds("webpush_answer");
 }
 
-/// Method: seeds are damaged at random, 512 times, and sent over a real HTTP/2 connection.
+/// Method: seeds are damaged at random, 512 times, and said to a connection with three requests.
+#[test]
+fn whatever_a_peer_says_every_request_ends() {
+    holds("peer");
+}
+
+/// Method: seeds are damaged at random, 512 times.
 #[test]
 fn every_goaway_has_a_reason_of_a_closed_set() {
     holds("goaway");

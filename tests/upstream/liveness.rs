@@ -25,7 +25,7 @@ pub(crate) async fn adopted_with(limits: Limits, max_streams: u32, script: Box<S
     let pool = pool(1, Certified::new().client, AddressGuard::Any, limits, &metrics);
     let (ours, theirs) = duplex(64 * 1_024);
     peer.serve(theirs);
-    pool.adopt(ours).await.unwrap();
+    pool.adopt(ours);
     Rig { pool, peer, metrics }
 }
 

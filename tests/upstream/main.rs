@@ -18,14 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::uri::PathAndQuery;
 use prometheus::{IntCounter, IntGauge};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::RootCertStore;
 use rustls_pki_types::PrivateKeyDer;
 use sns_relay::provider::upstream::{
-    AddressGuard, Answer, BreakerMetrics, Counters, Egress, Label, Limits, Origin, Pool,
+    AddressGuard, Answer, BreakerMetrics, Counters, Egress, Fields, Label, Limits, Origin, Pool,
     PoolMetrics, Post, SendError,
 };
 use sns_relay::push::Class;
@@ -159,7 +157,7 @@ async fn send_as(
 
 fn post(number: u64) -> Post<'static> {
     let body = Bytes::from(number.to_string());
-    Post { path: PathAndQuery::from_static("/push"), body, fields: &HeaderMap::new }
+    Post { path: "/push", body, fields: &|_: &mut dyn Fields| {} }
 }
 
 fn counted<L: Label>(counters: &Counters<L>, label: L) -> u64 {

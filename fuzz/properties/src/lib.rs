@@ -13,6 +13,7 @@ mod content;
 mod goaway;
 mod handle;
 mod json;
+mod peer;
 mod sender;
 mod vapid;
 
@@ -22,13 +23,14 @@ pub use content::content;
 pub use goaway::goaway;
 pub use handle::handle;
 pub use json::{notification, pairing};
+pub use peer::peer;
 pub use vapid::vapid;
 
 /// A property of every input.
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its fuzz target and of its folder of seeds.
-pub const ALL: [(&str, Property); 10] = [
+pub const ALL: [(&str, Property); 11] = [
     ("apns_answer", apns_answer),
     ("config", config),
     ("content", content),
@@ -37,6 +39,7 @@ pub const ALL: [(&str, Property); 10] = [
     ("handle", handle),
     ("notification", notification),
     ("pairing", pairing),
+    ("peer", peer),
     ("vapid", vapid),
     ("webpush_answer", webpush_answer),
 ];

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::AppFcm;
 use crate::outcome::{Code, Outcome};
 use crate::provider::jwt::Rs256Key;
-use crate::provider::upstream::{Limits, Pool, Post, SendError};
+use crate::provider::upstream::{Fields, Keep, Limits, Pool, Post, SendError};
 use crate::provider::{CredentialVersion, Dialling, RenewalMetrics, SetupError};
 use crate::push::Class;
 
@@ -220,7 +220,7 @@ impl Shared {
     async fn try_once(&self, deadline: Instant) -> Result<(HeaderValue, Duration), FaultKind> {
         let asked_at = Instant::now();
         let body = self.form().ok_or(FaultKind::Refused)?;
-        let post = Post { path: self.path.clone(), body, fields: &form_fields };
+        let post = Post { path: self.path.as_str(), body, fields: &put_fields };
         // The highest: messages of every class wait for it.
         let answer = match self.pool.send(&post, Class::Alarm, deadline).await {
             Ok(answer) => answer,
@@ -257,9 +257,8 @@ impl Shared {
     }
 }
 
-fn form_fields() -> HeaderMap {
-    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-    HeaderMap::from_iter([(header::CONTENT_TYPE, form)])
+fn put_fields(fields: &mut dyn Fields) {
+    fields.put(header::CONTENT_TYPE.as_str(), b"application/x-www-form-urlencoded", Keep::Field);
 }
 
 /// Reads `{"access_token": "…", "expires_in": <s>, …}`.

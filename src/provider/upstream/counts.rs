@@ -266,17 +266,16 @@ impl Label for GoAwayReason {
 }
 
 impl GoAwayReason {
-    /// Reads the reason from an error that a GOAWAY caused.
-    pub fn of(error: &h2::Error) -> Self {
+    /// Reads the reason from a GOAWAY's error code and its debug data, such as Apple's
+    /// `{"reason":"Shutdown"}`.
+    pub fn of(code: u32, debug: &[u8]) -> Self {
         let other = GOAWAY_LABELS.len() - 1;
-        // h2 shows the debug data only in the error's text: `... (b"{\"reason\":\"Shutdown\"}")`.
-        let text = error.to_string();
         let documented = GOAWAY_LABELS.iter().skip(CODES).take(other - CODES);
+        let text = String::from_utf8_lossy(debug);
         let named = documented.enumerate().find_map(|(place, reason)| {
-            text.contains(&format!(r#"\"{reason}\""#)).then_some(CODES + place)
+            text.contains(&format!("\"{reason}\"")).then_some(CODES + place)
         });
-        let coded = error.reason().and_then(|code| usize::try_from(u32::from(code)).ok());
-        let coded = coded.filter(|code| *code < CODES);
+        let coded = usize::try_from(code).ok().filter(|code| *code < CODES);
         Self(named.or(coded).unwrap_or(other))
     }
 }

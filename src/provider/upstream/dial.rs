@@ -39,7 +39,10 @@ enum Wire {
 /// Dials once and hands the connection to the pool.
 pub(super) async fn dial(inner: &Arc<Inner>) -> Result<(), FaultKind> {
     match inner.dialler().wire().await? {
-        Wire::Http2(io) => http2::start(inner, io).await,
+        Wire::Http2(io) => {
+            http2::start(inner, io);
+            Ok(())
+        }
         Wire::Http1(io) => http1::start(inner, io).await,
     }
 }

@@ -1,51 +1,73 @@
 //! One HTTP/2 connection: the task that drives it, and one exchange on it.
 //!
-//! The exchange runs in the sender's own task, straight on the `h2` handle. The driver polls the
-//! connection, publishes the peer's stream limit after every poll, notices GOAWAY before any
-//! request meets it, and sends PINGs. It knows nothing about requests.
+//! The exchange runs in the sender's own task and writes straight into the connection's
+//! [`Session`]. The driver moves bytes between that and the socket, publishes the peer's stream
+//! limit and its GOAWAY before any request meets them, and sends PINGs. It knows nothing about
+//! requests.
 //!
 //! A cancelled stream's slot is given back by the next PONG only: the PING left after the
 //! RST_STREAM, so the peer has seen both. On a dead connection no slot comes back to lure others.
 
+use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use h2::client::{Connection, SendRequest};
-use h2::{Ping, PingPong, Reason, RecvStream};
-use http::Request;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::counts::{CloseReason, FaultKind, GoAwayReason, Label as _, ReplayReason};
+use super::counts::{CloseReason, Label as _};
 use super::ledger::{Control, Fate, Review};
+use super::request::Post;
 use super::rest::Rest;
 use super::slots::{Inner, Slot, Transport};
 use super::{Answer, ConnectionId, Miss};
 
-/// RFC 9113 sets no limit before the peer's SETTINGS; what is then too much comes back refused.
-const STREAMS_BEFORE_SETTINGS: usize = 1;
+mod frame;
 
-/// Bytes that all answers of a connection together may have under way.
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+mod hpack;
 
-/// Header bytes of an answer; a Web Push server may be anybody's.
-const ANSWER_HEAD_BYTES_MAX: u32 = 16 * 1_024;
+mod session;
 
-/// How long late frames for a cancelled stream are expected.
-const RESET_MEMORY: Duration = Duration::from_secs(30);
+mod stream;
 
-/// The connection with what is published of it.
+use frame::{HEAD_BYTES, PAYLOAD_BYTES, Reason};
+use session::{NotOpened, STREAMS_BEFORE_SETTINGS, Session};
+use stream::{End, Parts};
+
+/// The way to write requests to a connection.
+pub(super) struct Line {
+    session: Mutex<Session>,
+    driver: AtomicWaker,
+}
+
+/// A stream in use; dropping it resets the stream unless it has ended.
+struct Open<'a> {
+    line: &'a Line,
+    id: u32,
+    is_let_go: bool,
+}
+
+/// The socket with what goes out and what comes in.
 struct Driver<I> {
-    connection: Connection<I, Bytes>,
-    /// Shows GOAWAY; None once seen, because a handle keeps the connection open.
-    probe: Option<SendRequest<Bytes>>,
+    io: I,
+    line: Arc<Line>,
+    /// What is being written, and how much of it is.
+    out: Vec<u8>,
+    written: usize,
+    /// What has come and is not read, between two places; one frame fits in.
+    input: Box<[u8]>,
+    begin: usize,
+    end: usize,
     /// Why it is coming to an end.
     ending: Option<CloseReason>,
-    peer_limit: usize,
+    has_gone: bool,
+    streams_max: usize,
     rest: Rest,
     id: u64,
     inner: Arc<Inner>,
@@ -60,129 +82,156 @@ struct Schedule {
     awaiting_pong: Option<usize>,
 }
 
-/// Shakes hands over secured bytes and lets a task drive the connection.
-pub(super) async fn start<I>(inner: &Arc<Inner>, io: I) -> Result<(), FaultKind>
+/// What a connection has come to.
+enum Turn {
+    Pong,
+    Closed,
+}
+
+/// A buffer that grew with a burst goes with it.
+const OUT_BYTES_KEPT: usize = 64 * 1_024;
+
+/// Lets a task drive a connection over secured bytes.
+pub(super) fn start<I>(inner: &Arc<Inner>, io: I)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = inner.limits();
-    let mut builder = h2::client::Builder::new();
-    builder
-        .enable_push(false)
-        .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(ANSWER_HEAD_BYTES_MAX)
-        .max_concurrent_reset_streams(limits.streams_per_connection_max)
-        .reset_stream_duration(RESET_MEMORY);
-    let handshake = builder.handshake(io);
-    let shaken = timeout(limits.connect(), handshake).await;
-    let (sender, mut connection) =
-        shaken.map_err(|_| FaultKind::Lost)?.map_err(|_| FaultKind::Lost)?;
-    let Some(pings) = connection.ping_pong() else { return Err(FaultKind::Lost) };
-    let probe = Some(sender.clone());
-    let (id, control) = inner.admit(Transport::Http2(sender), STREAMS_BEFORE_SETTINGS);
+    let line = Arc::new(Line { session: Mutex::new(Session::new()), driver: AtomicWaker::new() });
+    let (id, control) = inner.admit(Transport::Http2(line.clone()), STREAMS_BEFORE_SETTINGS);
+    let driver = Driver {
+        io,
+        line,
+        out: Vec::new(),
+        written: 0,
+        input: vec![0; HEAD_BYTES + PAYLOAD_BYTES].into_boxed_slice(),
+        begin: 0,
+        end: 0,
+        ending: None,
+        has_gone: false,
+        streams_max: STREAMS_BEFORE_SETTINGS,
+        rest: Rest::default(),
+        id,
+        inner: inner.clone(),
+    };
     let inner = inner.clone();
-    let runtime = inner.runtime().clone();
-    let peer_limit = STREAMS_BEFORE_SETTINGS;
-    let ending = None;
-    let driver = Driver { connection, probe, ending, peer_limit, rest: Rest::default(), id, inner };
-    runtime.spawn(async move {
-        let (inner, id) = (driver.inner.clone(), driver.id);
-        let reason = driver.run(pings, &control).await;
+    inner.runtime().clone().spawn(async move {
+        let reason = driver.run(&control).await;
         inner.end(id, reason);
     });
-    Ok(())
 }
 
 /// Sends one request on its slot's connection and reads the answer.
 pub(super) async fn exchange(
     slot: &mut Slot,
-    mut sender: SendRequest<Bytes>,
-    request: Request<()>,
-    body: Bytes,
+    line: &Line,
+    post: &Post<'_>,
+    authority: &str,
     deadline: Instant,
     answer_bytes_max: usize,
 ) -> Result<Answer, Miss> {
+    let opened = line.open(authority, post, answer_bytes_max, deadline).await;
     let sent_at = Instant::now();
-    let Ok((response, mut stream)) = sender.send_request(request, body.is_empty()) else {
-        // Refused before HEADERS were queued: after GOAWAY, or when the connection is gone.
+    let Ok(mut open) = opened else {
+        // Nothing was written: after GOAWAY, or when the connection is gone.
         slot.drain_connection();
         return Err(Miss::Stale);
     };
     slot.set_fate(Fate::Open { answered: false });
-    drop(sender);
-    if !body.is_empty() {
-        // When this fails the stream has ended, and the response says how.
-        let _ = stream.send_data(body, true);
-    }
-    let response = match timeout_at(deadline, response).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
+    let parts = match timeout_at(deadline, open.head()).await {
+        Ok(Ok(parts)) => parts,
+        Ok(Err(end)) => {
             slot.set_fate(Fate::Closed { answered: false });
-            return Err(miss(slot, &error));
+            return Err(match end {
+                End::Refused(reason) => Miss::Unprocessed(reason),
+                End::Whole | End::Broken => Miss::Unknown,
+            });
         }
         Err(_) => return Err(Miss::Late { counts: slot.miss(sent_at.elapsed()) }),
     };
     let elapsed = sent_at.elapsed();
     slot.set_elapsed(elapsed);
     slot.set_fate(Fate::Open { answered: true });
-    let (parts, mut stream) = response.into_parts();
-    let (body, end) = read(&mut stream, deadline, answer_bytes_max).await;
-    if end != BodyEnd::Cut {
+    let end = timeout_at(deadline, open.end()).await.ok().flatten();
+    let (body, is_closed) = open.let_go();
+    if is_closed {
         slot.set_fate(Fate::Closed { answered: true });
     }
-    let complete = end == BodyEnd::Whole;
     Ok(Answer {
         status: parts.status,
         headers: parts.headers,
-        body,
-        complete,
+        body: Bytes::from(body),
+        complete: end == Some(End::Whole),
         sent_at,
         elapsed,
         connection: ConnectionId(slot.connection()),
     })
 }
 
-/// What a failed stream means for its request.
-fn miss(slot: &Slot, error: &h2::Error) -> Miss {
-    if error.is_go_away() && error.is_remote() {
-        // h2 ends a single stream with the peer's GOAWAY only above last-stream-id; the others
-        // stay open, and end with an I/O error if the connection breaks before their answers.
-        slot.drain_connection();
-        return Miss::Unprocessed(ReplayReason::GoAway);
-    }
-    if error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM) {
-        return Miss::Unprocessed(ReplayReason::Refused);
-    }
-    Miss::Unknown
-}
+// === impl Line ===
 
-/// How the reading of a body ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum BodyEnd {
-    Whole,
-    /// The peer broke it off: the stream is closed.
-    Broken,
-    /// We stop reading: the stream is still open.
-    Cut,
-}
+impl Line {
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-async fn read(stream: &mut RecvStream, deadline: Instant, bytes_max: usize) -> (Bytes, BodyEnd) {
-    let mut body = BytesMut::new();
-    loop {
-        let chunk = match timeout_at(deadline, stream.data()).await {
-            Ok(Some(Ok(chunk))) => chunk,
-            Ok(None) => return (body.freeze(), BodyEnd::Whole),
-            Ok(Some(Err(_))) => return (body.freeze(), BodyEnd::Broken),
-            Err(_) => return (body.freeze(), BodyEnd::Cut),
-        };
-        let room = bytes_max - body.len();
-        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-        if chunk.len() > room {
-            return (body.freeze(), BodyEnd::Cut);
+    /// Writes a request, as soon as the peer allows a stream: the slot was given for one, and the
+    /// limit may have gone down since.
+    async fn open(
+        &self,
+        authority: &str,
+        post: &Post<'_>,
+        answer_bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Open<'_>, NotOpened> {
+        loop {
+            let opened = self.session().open(authority, post, answer_bytes_max);
+            match opened {
+                Ok(id) => {
+                    self.driver.wake();
+                    return Ok(Open { line: self, id, is_let_go: false });
+                }
+                Err(NotOpened::Full) => {
+                    let room = poll_fn(|context| self.session().poll_room(context));
+                    timeout_at(deadline, room).await.map_err(|_| NotOpened::Full)?;
+                }
+                Err(NotOpened::Closing) => return Err(NotOpened::Closing),
+            }
         }
-        // Fails only when the stream has ended, which the next read tells.
-        let _ = stream.flow_control().release_capacity(chunk.len());
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Line").finish_non_exhaustive()
+    }
+}
+
+// === impl Open ===
+
+impl Open<'_> {
+    async fn head(&self) -> Result<Parts, End> {
+        poll_fn(|context| self.line.session().poll_head(self.id, context)).await
+    }
+
+    async fn end(&self) -> Option<End> {
+        poll_fn(|context| self.line.session().poll_end(self.id, context)).await
+    }
+
+    fn let_go(&mut self) -> (Vec<u8>, bool) {
+        self.is_let_go = true;
+        let (body, is_closed) = self.line.session().let_go(self.id);
+        if !is_closed {
+            self.line.driver.wake();
+        }
+        (body, is_closed)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.is_let_go {
+            self.let_go();
+        }
     }
 }
 
@@ -190,34 +239,28 @@ async fn read(stream: &mut RecvStream, deadline: Instant, bytes_max: usize) -> (
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
     /// Runs until the connection is closed, and says why.
-    async fn run(mut self, mut pings: PingPong, control: &Control) -> CloseReason {
+    async fn run(mut self, control: &Control) -> CloseReason {
         let inner = self.inner.clone();
         let mut schedule = Schedule::new(&inner);
-        loop {
+        let reason = loop {
             let awaiting_pong = schedule.awaiting_pong.is_some();
             tokio::select! {
-                // The connection first: it writes a reset before the PING that confirms it.
                 biased;
-                () = poll_fn(|context| self.poll_rested(context)) => {
-                    return self.ending.unwrap_or(CloseReason::Error);
-                }
-                pong = poll_fn(|context| pings.poll_pong(context)), if awaiting_pong => {
-                    // An error means that the connection is ending; the next poll sees it.
-                    if pong.is_ok() {
-                        let confirmed = schedule.awaiting_pong.unwrap_or(0);
+                turn = poll_fn(|context| self.poll_rested(context)) => match turn {
+                    Turn::Closed => break self.ending.unwrap_or(CloseReason::Error),
+                    Turn::Pong => {
+                        let confirmed = schedule.awaiting_pong.take().unwrap_or(0);
                         schedule.pong(&inner);
                         inner.confirm_resets(self.id, confirmed);
-                    } else {
-                        schedule.awaiting_pong = None;
+                        if inner.resetting(self.id) > 0 {
+                            self.ping(&mut schedule);
+                        }
                     }
-                    if inner.resetting(self.id) > 0 {
-                        self.ping(&mut schedule, &mut pings).await;
-                    }
-                }
+                },
                 () = control.bell.notified() => {
                     self.heed(control);
                     if !awaiting_pong && inner.resetting(self.id) > 0 {
-                        self.ping(&mut schedule, &mut pings).await;
+                        self.ping(&mut schedule);
                     }
                 }
                 () = sleep_until(schedule.next()) => {
@@ -235,13 +278,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
                     }
                     if schedule.ping_at <= now {
                         if awaiting_pong {
-                            return self.ending.unwrap_or(CloseReason::PingTimeout);
+                            break self.ending.unwrap_or(CloseReason::PingTimeout);
                         }
-                        self.ping(&mut schedule, &mut pings).await;
+                        self.ping(&mut schedule);
                     }
                 }
             }
-        }
+        };
+        // Whatever is open still is lost.
+        self.line.session().end(Reason::NO_ERROR);
+        reason
     }
 
     /// Begins to close when the pool says so.
@@ -249,53 +295,110 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
         if self.ending.is_none()
             && let Some(reason) = control.closing()
         {
-            // Without handles h2 says GOAWAY and ends once its streams are done.
+            // It ends once its streams are done.
             self.ending = Some(reason);
-            self.probe = None;
+            self.line.session().close();
         }
     }
 
-    /// Sends a PING; its PONG will confirm the resets queued so far.
-    async fn ping(&mut self, schedule: &mut Schedule, pings: &mut PingPong) {
-        let resetting = self.inner.resetting(self.id);
-        // h2 writes a PING before resets that are queued still: let it write those first.
-        poll_fn(|context| Poll::Ready(self.poll(context).is_ready())).await;
-        // Fails only when the connection is ending, and then the timeout ends it for certain.
-        let _ = pings.send_ping(Ping::opaque());
-        schedule.awaiting_pong = Some(resetting);
+    /// Sends a PING; its PONG will confirm the resets so far, which were written before it.
+    fn ping(&self, schedule: &mut Schedule) {
+        schedule.awaiting_pong = Some(self.inner.resetting(self.id));
         let patience = Duration::from_secs(self.inner.limits().ping_timeout_s);
         schedule.ping_at = Instant::now() + patience;
+        self.line.session().ping();
     }
 
     /// Moves the connection on, after every message that is ready to go.
-    fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
         if self.rest.is_due(context) { Poll::Pending } else { self.poll(context) }
     }
 
-    /// Moves the connection on; ready when it is closed.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let ended = Pin::new(&mut self.connection).poll(context).is_ready();
-        let peer_limit = self.connection.max_concurrent_send_streams();
-        if peer_limit != self.peer_limit {
-            self.peer_limit = peer_limit;
-            self.inner.follow(self.id, peer_limit);
+    /// Moves the connection on, and publishes what the peer has said.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
+        self.line.driver.register(context.waker());
+        let moved = self.poll_io(context);
+        let (streams_max, goaway) = {
+            let session = self.line.session();
+            (session.streams_max(), session.goaway())
+        };
+        if streams_max != self.streams_max {
+            self.streams_max = streams_max;
+            self.inner.follow(self.id, streams_max);
         }
-        if let Some(probe) = &mut self.probe
-            && let Poll::Ready(Err(error)) = probe.poll_ready(context)
-        {
-            let is_goaway = error.is_go_away() && error.is_remote();
-            if is_goaway {
-                let reason = GoAwayReason::of(&error);
-                self.inner.metrics().goaways.count(reason);
-                tracing::info!(reason = reason.label(), "a push service sent GOAWAY");
-            }
-            // Else it is broken; either way it ends once its streams do.
-            let reason = if is_goaway { CloseReason::GoAway } else { CloseReason::Error };
-            self.ending.get_or_insert(reason);
-            self.probe = None;
+        if let Some(reason) = goaway.filter(|_| !self.has_gone) {
+            self.has_gone = true;
+            self.inner.metrics().goaways.count(reason);
+            tracing::info!(reason = reason.label(), "a push service sent GOAWAY");
+            self.ending.get_or_insert(CloseReason::GoAway);
             self.inner.drain(self.id);
         }
-        if ended { Poll::Ready(()) } else { Poll::Pending }
+        match moved {
+            Poll::Ready(Ok(turn)) => Poll::Ready(turn),
+            Poll::Ready(Err(_)) => Poll::Ready(Turn::Closed),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes and reads as long as either goes on.
+    fn poll_io(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Turn>> {
+        loop {
+            let written = self.poll_write(context)?;
+            if self.line.session().take_pong() {
+                return Poll::Ready(Ok(Turn::Pong));
+            }
+            if written.is_ready() && self.line.session().is_done() {
+                self.line.session().end(Reason::NO_ERROR);
+                ready!(self.poll_write(context))?;
+                ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
+                return Poll::Ready(Ok(Turn::Closed));
+            }
+            if ready!(self.poll_read(context))? == 0 {
+                return Poll::Ready(Ok(Turn::Closed));
+            }
+            let received = self.line.session().receive(&self.input[self.begin..self.end]);
+            match received {
+                Ok(length) => self.begin += length,
+                Err(reason) => {
+                    self.line.session().end(reason);
+                    // The peer may hear why; it has broken off either way.
+                    let _ = self.poll_write(context)?;
+                    return Poll::Ready(Ok(Turn::Closed));
+                }
+            }
+        }
+    }
+
+    /// Ready once all is written.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while let Some(rest @ [_, ..]) = self.out.get(self.written..) {
+                let written = ready!(Pin::new(&mut self.io).poll_write(context, rest))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.written += written;
+            }
+            self.out.clear();
+            self.out.shrink_to(OUT_BYTES_KEPT);
+            self.written = 0;
+            self.out = self.line.session().take_out(std::mem::take(&mut self.out));
+            if self.out.is_empty() {
+                return Pin::new(&mut self.io).poll_flush(context);
+            }
+        }
+    }
+
+    /// Reads more behind what is there; gives the bytes that came.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // What is there is less than a frame, so there is always room behind it.
+        self.input.copy_within(self.begin..self.end, 0);
+        (self.begin, self.end) = (0, self.end - self.begin);
+        let mut free = ReadBuf::new(&mut self.input[self.end..]);
+        ready!(Pin::new(&mut self.io).poll_read(context, &mut free))?;
+        let length = free.filled().len();
+        self.end += length;
+        Poll::Ready(Ok(length))
     }
 }
 

@@ -8,8 +8,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -18,6 +16,7 @@ use super::counts::{CloseReason, FaultKind, PoolMetrics, ShedReason};
 use super::dial::{Dialler, dial, dice};
 use super::gradient::Gradient;
 use super::http1::Lane;
+use super::http2::Line;
 use super::ledger::{Control, Fate, Grant, Hands, Ledger, Place, Review, Turn, Use};
 use super::{DialFault, Limits, PoolStatus, SendError};
 
@@ -39,7 +38,7 @@ type Waiter = oneshot::Sender<Result<Slot, DialFault>>;
 /// The way to write a request to a connection.
 #[derive(Clone, Debug)]
 pub(super) enum Transport {
-    Http2(SendRequest<Bytes>),
+    Http2(Arc<Line>),
     Http1(Arc<Lane>),
 }
 

@@ -88,7 +88,7 @@ impl Room {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         tokio::spawn(Arc::clone(&endpoint).serve(theirs));
         let pool = bare_pool("oauth2.googleapis.com");
-        pool.adopt(ours).await.unwrap();
+        pool.adopt(ours);
         let clock = Clock::from_fn(|| NOW_UNIX_S * 1000);
         let source = TokenSource::over(&app, pool, clock, renewal_metrics()).ok().unwrap();
         Self { source: Arc::new(source), endpoint, public_key }
