@@ -94,9 +94,7 @@ impl Plan {
         if !parts.is_empty() {
             self.measure(&parts, &mut all)?;
         }
-        if let Some(file) = &self.json {
-            fs::write(file, serde_json::to_string_pretty(&all)? + "\n")?;
-        }
+        self.keep(&all)?;
         if let Some(document) = &self.write {
             write(&all, document)?;
         }
@@ -112,9 +110,11 @@ impl Plan {
             let failed = measured["failed"].as_str().unwrap_or_default();
             writeln!(err, "{:>4} s {failed}", measured["seconds"])?;
             all["parts"][part.name] = measured;
+            let parts = all["parts"].as_object().into_iter().flat_map(|parts| parts.values());
+            all["taken"] = taken(parts.filter_map(|part| part["seconds"].as_u64()).sum());
+            // What breaks off later is not lost: --from and --only go on from here.
+            self.keep(all)?;
         }
-        let seconds = all["parts"].as_object().into_iter().flat_map(|parts| parts.values());
-        all["taken"] = taken(seconds.filter_map(|part| part["seconds"].as_u64()).sum());
         let mut lacks = Vec::new();
         if nginx(self.nginx.as_ref()).is_none() {
             lacks.push("nginx (sudo apt install nginx-light)");
@@ -124,6 +124,13 @@ impl Plan {
         }
         all["lacks"] = json!(lacks);
         Ok(())
+    }
+
+    fn keep(&self, all: &Value) -> Result<(), MeasureError> {
+        match &self.json {
+            Some(file) => Ok(fs::write(file, serde_json::to_string_pretty(all)? + "\n")?),
+            None => Ok(()),
+        }
     }
 
     fn told(&self) -> Told {
