@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON := $(CARGO_TARGET_DIR)/python
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build demo lint smtp smtp-fetch test tools
+.PHONY: bench build demo lint smtp smtp-fetch test tools
 
 # Release binaries: sns-relay, sns-nas, sns-demo.
 build: tools
@@ -20,6 +20,16 @@ build: tools
 # and a real SMTP server. KEEP=1 leaves it up, with lines to try.
 demo: build smtp
 	@"$(CARGO_TARGET_DIR)/release/sns-demo" $(if $(filter-out 0,$(KEEP)),--keep)
+
+# What the relay costs, into docs/performance.md and target/bench.json; nginx and valgrind are used where
+# they are installed, and their rows say so where not. Exit 1 where a target is missed.
+bench: tools
+	cargo build --release --locked -p sns-relay -p sns-loadtest
+	@[ "$$(nproc)" -ge 2 ] || { echo "two cores are missing: one for the relay, one for its senders"; exit 1; }
+	@PATH="$(PATH):/usr/sbin" command -v nginx >/dev/null || echo "nginx is missing, its rows stay empty: sudo apt install nginx-light"
+	@command -v valgrind >/dev/null || echo "valgrind is missing, its rows stay empty: sudo apt install valgrind"
+	@"$(CARGO_TARGET_DIR)/release/sns-loadtest" bench --json "$(CARGO_TARGET_DIR)/bench.json" \
+		--write docs/performance.md
 
 test: tools smtp
 	cargo test --workspace --locked

@@ -16,8 +16,8 @@ use sns_loadtest::measure::pace::Pace;
 use sns_loadtest::measure::push::Plan;
 use sns_loadtest::measure::report::Judged;
 use sns_loadtest::measure::{
-    MeasureError, away, beside, doors, faults, floor, idle, instructions, kill, outage, overload,
-    soak,
+    MeasureError, added, away, bench, beside, cold, doors, faults, floor, held, idle, instructions,
+    kill, outage, overload, scale, soak, start, workers,
 };
 use sns_loadtest::scenario;
 
@@ -35,6 +35,20 @@ enum Command {
     Doors(doors::Plan),
     /// What callers cost that are connected and say nothing.
     Idle(idle::Plan),
+    /// All figures of docs/performance.md, one part after the other.
+    Bench(bench::Plan),
+    /// What messages cost that are in flight.
+    Held(held::Plan),
+    /// The time that the relay adds to that of no relay, open loop.
+    Added(added::Plan),
+    /// How long a relay with many identities needs until it is ready.
+    Start(start::Plan),
+    /// A relay's first messages, many at once, to each push service.
+    Cold(cold::Plan),
+    /// What a message costs where there are many handles, or many NAS.
+    Scale(scale::Plan),
+    /// What a message costs with a second worker thread.
+    Workers(workers::Plan),
     /// The relay's own instructions for each message, counted by valgrind.
     Instructions(instructions::Plan),
     /// The bare forwarder that the ways in are compared with.
@@ -143,6 +157,13 @@ fn main() -> ExitCode {
         Command::House(plan) => run(plan.carry_out()),
         Command::Doors(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Idle(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Bench(plan) => plan.carry_out().and_then(|report| tell(false, &report)),
+        Command::Held(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Added(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Start(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Cold(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Scale(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
+        Command::Workers(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Instructions(plan) => plan.carry_out().and_then(|report| tell(plan.json, &report)),
         Command::Floor(plan) => run(plan.carry_out()),
         Command::Faults(args) => measure_faults(args),

@@ -3,7 +3,8 @@
 //! In: the relay's own release binary, run as an operator runs it, and the simulated push services
 //! in this process. Out: a report, as a table or as JSON. The load is open loop: a message has its
 //! moment whether or not the ones before it are done, and its time counts from that moment on.
-//! Figures of one machine compare with figures of the same machine, taken in turn.
+//! Figures of one machine compare with figures of the same machine, taken in turn. `bench` takes
+//! all that docs/performance.md shows.
 
 use std::io;
 use std::path::PathBuf;
@@ -28,11 +29,31 @@ pub mod child;
 
 pub mod push;
 
+mod spread;
+
+mod calm;
+
 pub mod doors;
 
 pub mod floor;
 
 pub mod idle;
+
+pub mod held;
+
+pub mod added;
+
+mod enrolled;
+
+pub mod start;
+
+pub mod cold;
+
+mod compared;
+
+pub mod scale;
+
+pub mod workers;
 
 pub mod instructions;
 
@@ -55,6 +76,10 @@ mod arrived;
 pub mod kill;
 
 pub mod away;
+
+pub mod bench;
+
+mod document;
 
 pub mod report;
 
@@ -116,8 +141,11 @@ pub enum MeasureError {
     #[error("the report cannot be written")]
     Json(#[from] serde_json::Error),
     /// The document has no place for the table.
-    #[error("{} has no place for the table: {}", .0.display(), faults::report::PLACE.trim_end())]
-    NoPlace(PathBuf),
+    #[error("{} has no place for the table: {}", .0.display(), .1)]
+    NoPlace(PathBuf, String),
+    /// The relay's store, filled beforehand.
+    #[error("the relay's store cannot be filled")]
+    Store(#[from] rusqlite::Error),
     /// The NAS's journal.
     #[error("the NAS's journal cannot be used")]
     Journal(#[from] JournalError),

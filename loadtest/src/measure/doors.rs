@@ -12,16 +12,15 @@ use std::time::Duration;
 
 use clap::{ValueEnum, value_parser};
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout};
 
-use super::child::own_cpu_us;
+use super::calm::Calm;
 use super::{MeasureError, beside};
 use crate::device::DeviceKind;
 use house::{House, Post};
-use line::Line;
 use mail::{Form, Mail};
-use process::{Cores, machine_cpu_us};
+use process::Cores;
 use report::Report;
+use turn::{Load, Seat, Turn};
 
 pub(super) mod house;
 
@@ -35,6 +34,10 @@ pub mod report;
 
 pub(super) mod stream;
 
+pub(super) mod site;
+
+pub(super) mod turn;
+
 pub(super) mod yardstick;
 
 /// What to measure.
@@ -46,7 +49,7 @@ pub struct Plan {
     /// Who takes turns; all that can, unless told otherwise.
     #[arg(long, value_enum, value_delimiter = ',')]
     entries: Vec<Entry>,
-    /// The program nginx; without it there are no turns of nginx.
+    /// The program nginx; that of the system unless told otherwise. Without one it has no turns.
     #[arg(long)]
     nginx: Option<PathBuf>,
     /// The one that the others are compared with.
@@ -81,10 +84,8 @@ pub struct Plan {
     /// Rounds, after one that is not counted.
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=1_000))]
     rounds: u32,
-    /// Cores that other programs may use during a turn: above it the turn is repeated, up to 30
-    /// times. A shared machine is calm for half a second more often than for minutes.
-    #[arg(long)]
-    others_max: Option<f64>,
+    #[command(flatten)]
+    calm: Calm,
     /// JSON instead of tables.
     #[arg(long)]
     pub json: bool,
@@ -106,6 +107,8 @@ pub enum Entry {
     GrpcStream,
     /// The same, with as much in flight as the relay allows.
     GrpcStreamFull,
+    /// The NAS door by HTTP/1.1, each notification to 20 devices; figures are for each device.
+    NasFanout,
     /// The forwarder, by HTTP/1.1.
     FloorHttp1,
     /// The forwarder, by HTTP/2 in clear text.
@@ -126,36 +129,17 @@ enum Program {
     Nginx,
 }
 
-/// What one turn of one entry gave.
-#[derive(Debug, Serialize)]
-pub struct Turn {
-    accepted: u64,
-    others: std::collections::BTreeMap<String, u64>,
-    /// What the push service itself counts.
-    arrived: u64,
-    rate_per_s: f64,
-    /// CPU time of the relay, or of a yardstick, for each message.
-    cpu_us: f64,
-    /// The share of its core that it used.
-    busy_percent: f64,
-    /// CPU time of the senders and the push services for each message.
-    own_cpu_us: f64,
-    /// Cores that other programs used meanwhile.
-    others_cores: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
 /// An entry where it is measured.
-struct Site {
+struct Place {
     entry: Entry,
-    house: Arc<House>,
-    mail: Arc<Mail>,
+    seat: Seat,
 }
 
-const TURN_LIMIT: Duration = Duration::from_secs(300);
-const TRIES_MAX: usize = 30;
-const CALM_PAUSE: Duration = Duration::from_millis(500);
+/// A relay that is open, with the mail of a sender.
+type Open = (Arc<House>, Post);
+
+/// Devices of one notification of `nas-fanout`.
+const FAN: usize = 20;
 
 // === impl Plan ===
 
@@ -167,46 +151,46 @@ impl Plan {
     }
 
     async fn measure(&self) -> Result<Report, MeasureError> {
-        let sites = self.sites().await?;
+        let places = self.places().await?;
         let mut rounds = Vec::new();
         for round in 0..=self.rounds as usize {
-            let mut turns: Vec<Option<Turn>> = sites.iter().map(|_| None).collect();
-            for turn in 0..sites.len() {
+            let mut turns: Vec<Option<Turn>> = places.iter().map(|_| None).collect();
+            for turn in 0..places.len() {
                 // Nobody always follows the same one.
-                let place = (turn + round) % sites.len();
-                turns[place] = Some(self.calm_turn(&sites[place]).await?);
+                let number = (turn + round) % places.len();
+                let Place { entry, seat } = &places[number];
+                let load = self.load(*entry);
+                turns[number] = Some(seat.calm_turn(load, self.calm).await?);
             }
             rounds.push(turns.into_iter().flatten().collect());
         }
         // The first one warmed them up.
         rounds.remove(0);
-        let entries = sites.iter().map(|site| site.entry).collect();
-        for site in sites {
-            drop(site.mail);
-            if let Some(house) = Arc::into_inner(site.house) {
-                house.process.stop().await?;
-            }
+        let entries = places.iter().map(|place| place.entry).collect();
+        for place in places {
+            place.seat.leave().await?;
         }
         Ok(Report::new(self, entries, rounds))
     }
 
-    fn entries(&self) -> Vec<Entry> {
+    fn entries(&self, nginx: Option<&PathBuf>) -> Vec<Entry> {
         if !self.entries.is_empty() {
             return self.entries.clone();
         }
         let all = Entry::value_variants().iter().copied();
-        all.filter(|entry| entry.program() != Program::Nginx || self.nginx.is_some()).collect()
+        all.filter(|entry| entry.program() != Program::Nginx || nginx.is_some()).collect()
     }
 
     /// Starts what the entries need: relays serve several of them, yardsticks one each.
-    async fn sites(&self) -> Result<Vec<Site>, MeasureError> {
+    async fn places(&self) -> Result<Vec<Place>, MeasureError> {
         let relay = self.relay.clone().map_or_else(beside, Ok)?;
         let own = std::env::current_exe()?;
-        let mut relays: [Option<(Arc<House>, Post)>; 2] = [None, None];
-        let mut sites = Vec::new();
-        for entry in self.entries() {
+        let mut relays: [Option<Open>; 2] = [None, None];
+        let mut places = Vec::new();
+        let nginx = yardstick::nginx(self.nginx.as_ref());
+        for entry in self.entries(nginx.as_ref()) {
             let (form, is_tls) = (entry.form(), entry.is_tls());
-            let yardstick = match (entry.program(), &self.nginx) {
+            let yardstick = match (entry.program(), &nginx) {
                 (Program::Relay, _) => None,
                 (Program::Floor, _) => Some(House::of_floor(&own, is_tls, self.cores).await?),
                 (Program::Nginx, Some(nginx)) => {
@@ -217,25 +201,34 @@ impl Plan {
             if let Some(house) = yardstick {
                 let bytes = sealed_bytes(self.message_bytes)?;
                 let mail = Arc::new(Mail::to_yardstick(form, &house.origin, bytes)?);
-                sites.push(Site { entry, house: Arc::new(house), mail });
+                // Yardsticks forward to APNs alone.
+                let kind = DeviceKind::Ios;
+                let seat = Seat { house: Arc::new(house), mail, form, kind };
+                places.push(Place { entry, seat });
                 continue;
             }
-            let place = &mut relays[usize::from(is_tls)];
-            let (house, post) = match place {
+            let open = &mut relays[usize::from(is_tls)];
+            let (house, post) = match open {
                 Some(open) => open,
-                None => place.insert(self.open_relay(&relay, is_tls).await?),
+                None => open.insert(self.open_relay(&relay, is_tls).await?),
             };
-            let mail = Arc::new(Mail::to_relay(form, &house.origin, post)?);
-            sites.push(Site { entry, house: Arc::clone(house), mail });
+            let mail = Arc::new(if entry == Entry::NasFanout {
+                let fan = FAN.min(self.devices as usize);
+                Mail::to_nas_door(form, &house.origin, std::slice::from_ref(post), fan)?
+            } else {
+                Mail::to_relay(form, &house.origin, post)?
+            });
+            let seat = Seat { house: Arc::clone(house), mail, form, kind: self.service };
+            places.push(Place { entry, seat });
         }
-        Ok(sites)
+        Ok(places)
     }
 
     async fn open_relay(
         &self,
         program: &std::path::Path,
         is_tls: bool,
-    ) -> Result<(Arc<House>, Post), MeasureError> {
+    ) -> Result<Open, MeasureError> {
         let in_flight = i64::from(self.stream_in_flight.max(self.in_flight));
         let room = [
             ("server.grpc_stream_messages_max", in_flight),
@@ -247,65 +240,24 @@ impl Plan {
         Ok((Arc::new(house), post))
     }
 
-    /// Takes a turn while the others leave the machine alone, as far as that can be had.
-    async fn calm_turn(&self, site: &Site) -> Result<Turn, MeasureError> {
-        let others_max = self.others_max.unwrap_or(f64::INFINITY);
-        for _ in 1..TRIES_MAX {
-            let turn = self.turn(site).await?;
-            if turn.others_cores <= others_max {
-                return Ok(turn);
-            }
-            sleep(CALM_PAUSE).await;
-        }
-        self.turn(site).await
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "figures far below 2^52")]
-    async fn turn(&self, site: &Site) -> Result<Turn, MeasureError> {
-        let (messages, in_flight) = (self.messages as usize, self.in_flight_of(site.entry));
-        let (house, mail) = (&site.house, &site.mail);
-        let connections = self.connections as usize;
-        let kind = match site.entry.program() {
-            Program::Relay => self.service,
-            Program::Floor | Program::Nginx => DeviceKind::Ios,
+    fn load(&self, entry: Entry) -> Load {
+        let in_flight = match entry {
+            Entry::GrpcStreamFull => self.stream_in_flight,
+            _ => self.in_flight,
         };
-        let controls = house.stage.controls(kind);
-        controls.script.latency(Duration::from_millis(u64::from(self.latency_ms)));
-        let journal = &controls.journal;
-        let line = Line::open(house, site.entry.form(), mail, in_flight, connections).await?;
-        let (arrived, cpu, own_us) = (journal.accepted(), house.process.cpu()?, own_cpu_us()?);
-        let (machine_us, begin) = (machine_cpu_us()?, Instant::now());
-        let carried = timeout(TURN_LIMIT, line.carry(mail, messages, in_flight)).await;
-        let tally = carried.map_err(|_| MeasureError::Missing("every answer in time"))??;
-        let time = begin.elapsed();
-        let cpu_us = house.process.cpu()?.since_us(&cpu);
-        let own_us = (own_cpu_us()? - own_us) as f64;
-        let others_us = machine_cpu_us()? - machine_us - cpu_us - own_us;
-        let quantile = |q| tally.times_us.value_at_quantile(q) as f64 / 1_000.0;
-        Ok(Turn {
-            accepted: tally.accepted,
-            others: tally.others.clone(),
-            arrived: journal.accepted() - arrived,
-            rate_per_s: tally.accepted as f64 / time.as_secs_f64(),
-            cpu_us: cpu_us / messages as f64,
-            busy_percent: cpu_us / time.as_micros() as f64 * 100.0,
-            own_cpu_us: own_us / messages as f64,
-            others_cores: (others_us / time.as_micros() as f64).max(0.0),
-            p50_ms: quantile(0.5),
-            p99_ms: quantile(0.99),
-        })
-    }
-
-    fn in_flight_of(&self, entry: Entry) -> usize {
-        match entry {
-            Entry::GrpcStreamFull => self.stream_in_flight as usize,
-            _ => self.in_flight as usize,
+        Load {
+            first: 0,
+            messages: self.messages as usize,
+            in_flight: in_flight as usize,
+            connections: self.connections as usize,
+            latency: Duration::from_millis(u64::from(self.latency_ms)),
         }
     }
 }
 
 /// Gives the length of a message once it is sealed.
-fn sealed_bytes(message_bytes: usize) -> Result<usize, MeasureError> {
+/// Errors: it is too long.
+pub(super) fn sealed_bytes(message_bytes: usize) -> Result<usize, MeasureError> {
     let device = crate::device::Device::new_ios()?;
     let message = vec![b'm'; message_bytes];
     let cap = sns_nas::seal::BodyCap::default();
@@ -326,7 +278,7 @@ fn kind_named(name: &str) -> Result<DeviceKind, String> {
 impl Entry {
     fn form(self) -> Form {
         match self {
-            Entry::Http1 | Entry::FloorHttp1 | Entry::NginxHttp1 => Form::Http1,
+            Entry::Http1 | Entry::NasFanout | Entry::FloorHttp1 | Entry::NginxHttp1 => Form::Http1,
             Entry::Http2
             | Entry::Http2Tls
             | Entry::FloorHttp2
@@ -348,7 +300,8 @@ impl Entry {
             | Entry::Http2Tls
             | Entry::GrpcUnary
             | Entry::GrpcStream
-            | Entry::GrpcStreamFull => Program::Relay,
+            | Entry::GrpcStreamFull
+            | Entry::NasFanout => Program::Relay,
             Entry::FloorHttp1 | Entry::FloorHttp2 | Entry::FloorHttp2Tls => Program::Floor,
             Entry::NginxHttp1 | Entry::NginxHttp2 => Program::Nginx,
         }
@@ -357,7 +310,9 @@ impl Entry {
     /// Gives the forwarder that is asked in the same way, as far as it goes: gRPC is HTTP/2.
     fn floor(self) -> Entry {
         match self {
-            Entry::Http1 | Entry::FloorHttp1 | Entry::NginxHttp1 => Entry::FloorHttp1,
+            Entry::Http1 | Entry::NasFanout | Entry::FloorHttp1 | Entry::NginxHttp1 => {
+                Entry::FloorHttp1
+            }
             Entry::Http2Tls | Entry::FloorHttp2Tls => Entry::FloorHttp2Tls,
             Entry::Http2
             | Entry::GrpcUnary

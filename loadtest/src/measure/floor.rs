@@ -59,6 +59,9 @@ struct Way {
     head: Request<()>,
 }
 
+/// As many as the relay is given where it is compared.
+const STREAMS_MAX: u32 = 10_000;
+
 // === impl Plan ===
 
 impl Plan {
@@ -152,8 +155,10 @@ async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, way: Ar
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(STREAMS_MAX);
     // A caller that fails has seen it itself.
-    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
+    let _ = builder.serve_connection(TokioIo::new(io), service).await;
 }
 
 fn acceptor(certificate: &Path, key_file: &Path) -> Result<TlsAcceptor, MeasureError> {
@@ -169,11 +174,15 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, MeasureError> {
+/// Reads a chain of certificates.
+/// Errors: the file is none.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, MeasureError> {
     let read = || CertificateDer::pem_file_iter(file)?.collect::<Result<_, _>>();
     read().map_err(|_: rustls_pki_types::pem::Error| MeasureError::Missing("a certificate's file"))
 }
 
-fn key(file: &Path) -> Result<PrivateKeyDer<'static>, MeasureError> {
+/// Reads a key.
+/// Errors: the file is none.
+pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, MeasureError> {
     PrivateKeyDer::from_pem_file(file).map_err(|_| MeasureError::Missing("a key's file"))
 }

@@ -86,7 +86,7 @@ type Caller = Box<dyn std::any::Any>;
 /// The relay's `server.grpc_streams_per_sender_max`.
 const STREAMS_PER_SENDER: usize = 16;
 /// What both programs have open besides.
-const OTHER_FILES: u64 = 200;
+pub(super) const OTHER_FILES: u64 = 200;
 const SETTLE_POLL: Duration = Duration::from_millis(500);
 const SETTLE_POLLS_MAX: usize = 20;
 /// What counts as no change, in KiB.
@@ -144,7 +144,7 @@ impl Plan {
                     }
                     let call = call.as_ref().map(Mail::call);
                     let call = call.ok_or(MeasureError::Missing("a call"))?;
-                    Box::new(Stream::open(open_http2(house).await?, call).await?)
+                    Box::new(Stream::open(open_http2(&house.way).await?, call).await?)
                 }
             };
             callers.push(caller);
@@ -155,7 +155,7 @@ impl Plan {
 
 /// Asks the relay for its app and keeps the connection.
 async fn ask_http1(house: &House) -> Result<http1::SendRequest<Full<Bytes>>, MeasureError> {
-    let mut sender = open_http1(house).await?;
+    let mut sender = open_http1(&house.way).await?;
     let host = house.origin.authority().map_or("", |authority| authority.as_str());
     let mut request = Request::new(Full::default());
     *request.uri_mut() = path().parse().map_err(|_| MeasureError::BadUrl)?;
@@ -168,7 +168,7 @@ async fn ask_http1(house: &House) -> Result<http1::SendRequest<Full<Bytes>>, Mea
 }
 
 async fn ask_http2(house: &House) -> Result<SendRequest<Bytes>, MeasureError> {
-    let mut sender = open_http2(house).await?.ready().await?;
+    let mut sender = open_http2(&house.way).await?.ready().await?;
     let mut request = Request::new(());
     let uri = format!("{}{}", house.origin.to_string().trim_end_matches('/'), path());
     *request.uri_mut() = uri.parse::<Uri>().map_err(|_| MeasureError::BadUrl)?;
@@ -185,7 +185,8 @@ fn path() -> String {
 }
 
 /// Waits until the memory no longer changes, and gives it in KiB.
-async fn settled(house: &House) -> Result<u64, MeasureError> {
+/// Errors: the program has ended.
+pub(super) async fn settled(house: &House) -> Result<u64, MeasureError> {
     let mut memory_kib = house.process.memory_kib()?;
     for _ in 0..SETTLE_POLLS_MAX {
         sleep(SETTLE_POLL).await;
@@ -199,6 +200,7 @@ async fn settled(house: &House) -> Result<u64, MeasureError> {
 }
 
 /// Raises the limit of open files, also for the programs that this one starts.
+/// Errors: the system allows fewer.
 pub(crate) fn allow_files(files: u64) -> Result<(), MeasureError> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if maximum.is_some_and(|maximum| maximum < files) {

@@ -127,8 +127,8 @@ impl Plan {
 
     async fn turn(&self, house: &House, mail: &Arc<Mail>) -> Result<(), MeasureError> {
         let messages = self.messages as usize;
-        let line = Line::open(house, self.way.form(), mail, IN_FLIGHT, 1).await?;
-        let tally = line.carry(mail, messages, IN_FLIGHT).await?;
+        let line = Line::open(&house.way, self.way.form(), mail, IN_FLIGHT, 1).await?;
+        let tally = line.carry(mail, 0, messages, IN_FLIGHT).await?;
         let all = tally.accepted == u64::from(self.messages);
         if all { Ok(()) } else { Err(MeasureError::Missing("201 to every message")) }
     }

@@ -166,7 +166,21 @@ impl Sender {
         stage: &Stage,
         kind: DeviceKind,
     ) -> Result<(Device, String), MeasureError> {
-        let device = match kind {
+        let device = self.new_device(relay, stage, kind).await?;
+        let paired = relay.pair(&self.pairing(&device)).await?.paired();
+        let endpoint = paired.ok_or(MeasureError::Missing("a handle"))?.endpoint;
+        Ok((device, endpoint))
+    }
+
+    /// Makes a device of a kind that is not paired yet.
+    /// Errors: no key can be made, or the relay has none for browsers.
+    pub(super) async fn new_device(
+        &self,
+        relay: &RelayClient,
+        stage: &Stage,
+        kind: DeviceKind,
+    ) -> Result<Device, MeasureError> {
+        Ok(match kind {
             DeviceKind::Ios => Device::new_ios()?,
             DeviceKind::Android => Device::new_android()?,
             DeviceKind::Browser => {
@@ -175,16 +189,21 @@ impl Sender {
                 let key = key.ok_or(MeasureError::Missing("a key for browsers"))?;
                 Device::new_browser(&stage.webpush, key)?
             }
-        };
-        let pairing = Pairing {
-            app: APP.to_owned(),
-            channel: channel(&device),
-            client: None,
-            sender_key: self.key.public(),
-        };
-        let paired = relay.pair(&pairing).await?.paired();
-        let endpoint = paired.ok_or(MeasureError::Missing("a handle"))?.endpoint;
-        Ok((device, endpoint))
+        })
+    }
+
+    /// Gives what pairs a device with this sender.
+    pub(super) fn pairing(&self, device: &Device) -> Pairing {
+        self.pairing_by(channel(device))
+    }
+
+    /// Gives what pairs the iPhone of this device token with this sender.
+    pub(super) fn pairing_of_ios(&self, token: String) -> Pairing {
+        self.pairing_by(Channel::Apns { token, environment: Environment::Production })
+    }
+
+    fn pairing_by(&self, channel: Channel) -> Pairing {
+        Pairing { app: APP.to_owned(), channel, client: None, sender_key: self.key.public() }
     }
 
     /// Subscribes a new browser with this sender's own key and seals a message for it: no relay.

@@ -13,7 +13,7 @@ use http::StatusCode;
 use rustix::thread::nanosleep;
 use rustix::time::Timespec;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::MeasureError;
@@ -103,9 +103,8 @@ pub(super) async fn drive_steps<T: Send + 'static>(
     mut heard: impl FnMut(Ended<T>),
 ) -> Result<u64, MeasureError> {
     let mut sent = 0;
-    let (moments, mut due) = mpsc::channel(MOMENTS_AHEAD);
-    let (steps, make) = (steps.to_vec(), Arc::new(make));
-    let clock = tokio::task::spawn_blocking(move || tick(&steps, begin, &moments));
+    let (mut due, clock) = moments(steps, begin);
+    let make = Arc::new(make);
     let mut in_flight = JoinSet::new();
     let mut more = true;
     while more || !in_flight.is_empty() {
@@ -130,7 +129,17 @@ pub(super) async fn drive_steps<T: Send + 'static>(
     Ok(sent)
 }
 
-/// Gives each moment when it has come.
+/// Gives the number and the moment of each message when it has come, one pace after the other; and
+/// the clock, which ends with the last one.
+pub(super) fn moments(
+    steps: &[Pace],
+    begin: Instant,
+) -> (mpsc::Receiver<(usize, Instant)>, JoinHandle<()>) {
+    let (moments, due) = mpsc::channel(MOMENTS_AHEAD);
+    let steps = steps.to_vec();
+    (due, tokio::task::spawn_blocking(move || tick(&steps, begin, &moments)))
+}
+
 fn tick(steps: &[Pace], begin: Instant, moments: &mpsc::Sender<(usize, Instant)>) {
     let (mut start, mut number) = (begin, 0);
     for step in steps {

@@ -8,10 +8,17 @@ use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use prost::Message as _;
+use serde::Deserialize;
+use sns_nas::base64url;
+use sns_nas::client::{Outcome, TargetResult};
 use sns_proto::v1::{self, stream_request};
+use uuid::Uuid;
 
 use super::super::MeasureError;
+use super::super::crowd::Told;
+use super::super::pace::label;
 use super::house::{Parcel, Post};
+use super::yardstick::{APNS_HEADERS, DEVICE_PATH};
 
 /// What the callers speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +33,26 @@ pub(crate) enum Form {
     GrpcStream,
 }
 
-/// All requests of one caller.
+/// All requests of one turn's callers.
 pub(crate) struct Mail {
     form: Form,
     prototype: Request<()>,
+    authorizations: Vec<HeaderValue>,
     uris: Vec<Uri>,
     bodies: Vec<Bytes>,
     accepted: StatusCode,
+    /// Notifications, each to so many devices.
+    fan: Option<usize>,
+}
+
+/// The answer of the NAS door: one result for each device, in order.
+#[derive(Deserialize)]
+struct Results {
+    results: Vec<TargetResult>,
 }
 
 const PUSH: &str = "/sns.relay.v1.Relay/Push";
+const NOTIFICATIONS: &str = "/v1/notifications";
 const STREAM: &str = "/sns.relay.v1.Relay/Stream";
 const TTL_S: u32 = 60;
 /// Compressed or not, and the length.
@@ -64,7 +81,8 @@ impl Mail {
     pub(crate) fn to_relay(form: Form, origin: &Uri, post: &Post) -> Result<Mail, MeasureError> {
         let mut prototype = prototype(form, origin)?;
         let headers = prototype.headers_mut();
-        headers.insert(AUTHORIZATION, post.authorization.clone());
+        let authorizations = vec![post.authorization.clone()];
+        let fan = None;
         let parcels = || post.parcels.iter();
         let accepted = StatusCode::CREATED;
         Ok(match form {
@@ -75,7 +93,7 @@ impl Mail {
                 headers.insert(HeaderName::from_static("urgency"), urgency);
                 let uris = parcels().map(|parcel| target(form, &parcel.endpoint)).collect();
                 let bodies = parcels().map(|parcel| parcel.sealed.clone()).collect();
-                Mail { form, prototype, uris, bodies, accepted }
+                Mail { form, prototype, authorizations, uris, bodies, accepted, fan }
             }
             Form::GrpcUnary | Form::GrpcStream => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -86,9 +104,46 @@ impl Mail {
                 };
                 let uris = vec![at(origin, path)?];
                 let bodies = parcels().map(body).collect();
-                Mail { form, prototype, uris, bodies, accepted: StatusCode::OK }
+                let accepted = StatusCode::OK;
+                Mail { form, prototype, authorizations, uris, bodies, accepted, fan }
             }
         })
+    }
+
+    /// Makes notifications for the NAS door, each to so many devices of one NAS; those of a NAS
+    /// that are left over get none. Each request has an id of its own.
+    /// Errors: the origin is no URL.
+    pub(crate) fn to_nas_door(
+        form: Form,
+        origin: &Uri,
+        posts: &[Post],
+        fan: usize,
+    ) -> Result<Mail, MeasureError> {
+        let mut prototype = prototype(form, origin)?;
+        let json = HeaderValue::from_static("application/json");
+        prototype.headers_mut().insert(CONTENT_TYPE, json);
+        let (mut authorizations, mut bodies) = (Vec::new(), Vec::new());
+        for post in posts {
+            for parcels in post.parcels.chunks_exact(fan) {
+                authorizations.push(post.authorization.clone());
+                bodies.push(notification(parcels));
+            }
+        }
+        let (uris, accepted) = (vec![target(form, &at(origin, NOTIFICATIONS)?)], StatusCode::OK);
+        let fan = Some(fan);
+        Ok(Mail { form, prototype, authorizations, uris, bodies, accepted, fan })
+    }
+
+    /// Makes the requests of a forwarder to APNs itself.
+    /// Errors: the origin is no URL.
+    pub(crate) fn to_apns(origin: &Uri, bytes: usize) -> Result<Mail, MeasureError> {
+        let mut mail = Mail::to_yardstick(Form::Http2, origin, bytes)?;
+        for (name, value) in APNS_HEADERS {
+            let value = HeaderValue::from_static(value);
+            mail.prototype.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        mail.uris = vec![at(origin, DEVICE_PATH)?];
+        Ok(mail)
     }
 
     /// Makes the requests to a yardstick: one notification, as long as a sealed message.
@@ -104,15 +159,30 @@ impl Mail {
         Ok(Mail {
             form,
             prototype: prototype(form, origin)?,
+            authorizations: Vec::new(),
             uris: vec![target(form, &at(origin, "/push")?)],
             bodies: vec![format!("{start}{filling}{end}").into()],
             accepted: StatusCode::OK,
+            fan: None,
         })
     }
 
     /// Gives the head and the body of a message's own request.
     pub(crate) fn request(&self, number: usize) -> (Request<()>, Bytes) {
-        (self.head(number), self.body(number).clone())
+        let body = self.body(number);
+        if self.fan.is_none() {
+            return (self.head(number), body.clone());
+        }
+        let id = format!(r#"{{"id":"{}""#, Uuid::new_v4());
+        let mut whole = BytesMut::with_capacity(id.len() + body.len());
+        whole.put_slice(id.as_bytes());
+        whole.put_slice(body);
+        (self.head(number), whole.freeze())
+    }
+
+    /// Gives how many messages a request carries.
+    pub(crate) fn fan(&self) -> usize {
+        self.fan.unwrap_or(1)
     }
 
     /// Gives the head of the call that carries all messages.
@@ -135,20 +205,55 @@ impl Mail {
         into.put_slice(body);
     }
 
-    /// Whether an answer of this status, and of gRPC's own in the trailers, accepts a message.
-    pub(crate) fn is_accepted(&self, status: StatusCode, grpc_status: Option<&str>) -> bool {
+    /// Tells of each message of a request what became of it by this answer, and by gRPC's own in
+    /// the trailers: nothing where it was accepted.
+    pub(crate) fn tell(
+        &self,
+        status: StatusCode,
+        grpc_status: Option<&str>,
+        body: &Bytes,
+        mut note: impl FnMut(Option<String>),
+    ) {
         let is_grpc = matches!(self.form, Form::GrpcUnary | Form::GrpcStream);
-        status == self.accepted && (!is_grpc || grpc_status == Some("0"))
+        let fits = |results: &Results| results.results.len() == self.fan();
+        let other = match (status == self.accepted, grpc_status) {
+            (true, Some("0")) if is_grpc => None,
+            (_, Some(grpc)) if is_grpc => Some(format!("grpc-status {grpc}")),
+            (true, _) if self.fan.is_some() => match serde_json::from_slice(body) {
+                Ok(results) if fits(&results) => return results.each(note),
+                _ => Some("not one result for each device".to_owned()),
+            },
+            (true, _) if !is_grpc => None,
+            _ => Some(label(&Told { status, body: body.clone() })),
+        };
+        for _ in 0..self.fan() {
+            note(other.clone());
+        }
     }
 
     fn head(&self, number: usize) -> Request<()> {
         let mut head = self.prototype.clone();
         head.uri_mut().clone_from(&self.uris[number % self.uris.len()]);
+        if !self.authorizations.is_empty() {
+            let authorization = &self.authorizations[number % self.authorizations.len()];
+            head.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         head
     }
 
     fn body(&self, number: usize) -> &Bytes {
         &self.bodies[number % self.bodies.len()]
+    }
+}
+
+// === impl Results ===
+
+impl Results {
+    fn each(self, mut note: impl FnMut(Option<String>)) {
+        for TargetResult { outcome, reason, .. } in self.results {
+            let is_accepted = outcome == Outcome::Accepted;
+            note((!is_accepted).then(|| reason.unwrap_or_else(|| format!("{outcome:?}"))));
+        }
     }
 }
 
@@ -181,12 +286,23 @@ fn at(origin: &Uri, path: &'static str) -> Result<Uri, MeasureError> {
 
 fn push(parcel: &Parcel) -> v1::PushRequest {
     v1::PushRequest {
-        handle: parcel.handle.clone(),
+        handle: parcel.handle().to_owned(),
         ttl_s: TTL_S,
         urgency: v1::Urgency::High.into(),
         topic: String::new(),
         sealed: parcel.sealed.to_vec(),
     }
+}
+
+/// All of a notification but its id, which comes first.
+fn notification(parcels: &[Parcel]) -> Bytes {
+    let head = r#","source":"dsm","level":"warn","ttl_s":60,"sound":true,"targets":["#;
+    let target = |parcel: &Parcel| {
+        let sealed = base64url::encode(&parcel.sealed);
+        format!(r#"{{"handle":"{}","sealed":"{sealed}"}}"#, parcel.handle())
+    };
+    let targets: Vec<String> = parcels.iter().map(target).collect();
+    format!("{head}{}]}}", targets.join(",")).into()
 }
 
 fn unary(parcel: &Parcel) -> Bytes {
@@ -216,8 +332,7 @@ mod tests {
     #[test]
     fn a_message_of_a_stream_is_one_with_its_sequence_number() {
         let parcel = |handle: &str| Parcel {
-            handle: handle.to_owned(),
-            endpoint: "http://localhost:1/push/x".parse().unwrap(),
+            endpoint: format!("http://localhost:1/push/{handle}").parse().unwrap(),
             sealed: Bytes::from_static(&[7; 1024]),
         };
         let parcels = vec![parcel("one"), parcel("two")];

@@ -28,6 +28,9 @@ pub(crate) struct Cores {
     /// The core of the senders and the push services.
     #[arg(long, default_value_t = 1)]
     pub(crate) own_core: usize,
+    /// Worker threads of what is measured, which then may use both cores.
+    #[arg(skip)]
+    pub(crate) workers: Option<u32>,
 }
 
 /// A program that runs; it is killed when this is dropped.
@@ -39,6 +42,8 @@ pub(crate) struct Process {
 /// The CPU time of each thread of a program so far, in nanoseconds.
 pub(crate) struct CpuTimes(HashMap<String, u64>);
 
+/// How tokio is told the number of its worker threads where a program does not say it.
+const WORKERS: &str = "TOKIO_WORKER_THREADS";
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 
 /// Gives the CPU time of everything on this machine, in microseconds.
@@ -61,7 +66,7 @@ impl Cores {
     /// Keeps this thread, and all that it starts, to the senders' core.
     /// Errors: there is no such core.
     fn stay(self) -> io::Result<()> {
-        keep_to(self.own_core)
+        keep_to(&[self.own_core])
     }
 
     /// Does the work on this thread, which it keeps to the senders' core from then on: senders and
@@ -77,20 +82,28 @@ impl Cores {
 
     /// Starts a program on the core of what is measured.
     fn spawn(self, command: &mut Command) -> io::Result<Child> {
-        keep_to(self.relay_core)?;
+        match self.workers {
+            None => keep_to(&[self.relay_core])?,
+            Some(workers) => {
+                command.env(WORKERS, workers.to_string());
+                keep_to(&[self.relay_core, self.own_core])?;
+            }
+        }
         let spawned = command.spawn();
         self.stay()?;
         spawned
     }
 }
 
-fn keep_to(core: usize) -> io::Result<()> {
-    if core >= CpuSet::MAX_CPU {
+fn keep_to(cores: &[usize]) -> io::Result<()> {
+    if cores.iter().any(|core| *core >= CpuSet::MAX_CPU) {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    Ok(sched_setaffinity(None, &cores)?)
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core);
+    }
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 // === impl Process ===
@@ -150,6 +163,12 @@ impl Process {
         Ok(CpuTimes(times))
     }
 
+    /// Gives how many threads it has.
+    /// Source: /proc/pid/task.
+    pub(crate) fn threads(&self) -> Result<u64, MeasureError> {
+        Ok(fs::read_dir(self.proc_path("task")?)?.count() as u64)
+    }
+
     /// Gives the memory that it has resident now, in KiB.
     /// Source: /proc/pid/status, `VmRSS`.
     pub(crate) fn memory_kib(&self) -> Result<u64, MeasureError> {
@@ -196,6 +215,12 @@ impl Process {
 // === impl CpuTimes ===
 
 impl CpuTimes {
+    /// Gives the microseconds of all threads that are there.
+    #[expect(clippy::cast_precision_loss, reason = "figures far below 2^52")]
+    pub(crate) fn total_us(&self) -> f64 {
+        self.0.values().sum::<u64>() as f64 / 1_000.0
+    }
+
     /// Gives the microseconds since an earlier look; what a thread that has ended since used after
     /// it is not in them.
     #[expect(clippy::cast_precision_loss, reason = "figures far below 2^52")]

@@ -10,6 +10,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::super::report::{Judged, missed};
+use super::super::spread::{self, Spread};
 use super::{Entry, Plan, Turn};
 
 /// The figures of one measurement, with what they were taken at.
@@ -20,6 +21,7 @@ pub struct Report {
     devices: u32,
     messages: u32,
     in_flight: u32,
+    latency_ms: u32,
     stream_in_flight: u32,
     connections: u32,
     relay_core: usize,
@@ -33,18 +35,10 @@ pub struct Report {
 struct Row {
     entry: Entry,
     /// CPU per message ÷ that of the base in the same round.
-    to_base: Option<Ratio>,
+    to_base: Option<Spread>,
     /// The same ÷ that of the forwarder that is asked in the same way.
-    to_floor: Option<Ratio>,
+    to_floor: Option<Spread>,
     turns: Vec<Turn>,
-}
-
-/// The ratios of all rounds.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Ratio {
-    median: f64,
-    min: f64,
-    max: f64,
 }
 
 // === impl Report ===
@@ -62,14 +56,13 @@ impl Report {
             Some(all[place].iter().map(|turn| turn.cpu_us).collect())
         };
         let ratio = |entry: Entry, to: Entry| {
-            (entry != to).then(|| Ratio::of(&cpu(entry)?, &cpu(to)?)).flatten()
+            (entry != to).then(|| Spread::of_ratios(&cpu(entry)?, &cpu(to)?)).flatten()
         };
         let ratios: Vec<_> = entries
             .iter()
             .map(|entry| (ratio(*entry, plan.base), ratio(*entry, entry.floor())))
             .collect();
-        let sent = u64::from(plan.messages);
-        let is_whole = all.iter().flatten().all(|turn| turn.accepted == sent);
+        let is_whole = all.iter().flatten().all(|turn| turn.accepted == turn.sent);
         let is_true = all.iter().flatten().all(|turn| turn.arrived == turn.accepted);
         let rows = entries.into_iter().zip(ratios).zip(all);
         Report {
@@ -78,6 +71,7 @@ impl Report {
             devices: plan.devices,
             messages: plan.messages,
             in_flight: plan.in_flight,
+            latency_ms: plan.latency_ms,
             stream_in_flight: plan.stream_in_flight,
             connections: plan.connections,
             relay_core: plan.cores.relay_core,
@@ -136,8 +130,10 @@ impl Judged for Report {
 
 impl Row {
     fn cells(&self) -> Vec<String> {
-        let figures = |figure: fn(&Turn) -> f64| -> Ratio {
-            Ratio::among(self.turns.iter().map(figure).collect())
+        let figures = |figure: fn(&Turn) -> f64| Spread::of(self.turns.iter().map(figure));
+        let median = |figure: fn(&Turn) -> f64, digits: usize| {
+            let median = figures(figure).map_or(f64::NAN, Spread::median);
+            format!("{median:.digits$}")
         };
         let mut others: BTreeMap<&str, u64> = BTreeMap::new();
         for (other, count) in self.turns.iter().flat_map(|turn| &turn.others) {
@@ -147,40 +143,18 @@ impl Row {
         for (other, count) in others {
             accepted += &format!(", {count} × {other}");
         }
-        let cpu = figures(|turn| turn.cpu_us);
-        let ratio = |ratio: Option<Ratio>| {
-            ratio.map_or("–".to_owned(), |Ratio { median, min, max }| {
-                format!("{median:.2} ({min:.2}–{max:.2})")
-            })
-        };
         vec![
             self.entry.label(),
             accepted,
-            format!("{:.0}", figures(|turn| turn.rate_per_s).median),
-            format!("{:.1} ({:.1}–{:.1})", cpu.median, cpu.min, cpu.max),
-            format!("{:.0}", figures(|turn| turn.busy_percent).median),
-            format!("{:.1}", figures(|turn| turn.own_cpu_us).median),
-            format!("{:.2}", figures(|turn| turn.others_cores).median),
-            format!("{:.2}", figures(|turn| turn.p50_ms).median),
-            format!("{:.2}", figures(|turn| turn.p99_ms).median),
-            ratio(self.to_base),
-            ratio(self.to_floor),
+            median(|turn| turn.rate_per_s, 0),
+            spread::text(figures(|turn| turn.cpu_us), 1),
+            median(|turn| turn.busy_percent, 0),
+            median(|turn| turn.own_cpu_us, 1),
+            median(|turn| turn.others_cores, 2),
+            median(|turn| turn.p50_ms, 2),
+            median(|turn| turn.p99_ms, 2),
+            spread::text(self.to_base, 2),
+            spread::text(self.to_floor, 2),
         ]
-    }
-}
-
-// === impl Ratio ===
-
-impl Ratio {
-    fn of(figures: &[f64], base: &[f64]) -> Option<Ratio> {
-        let ratios: Vec<f64> = figures.iter().zip(base).map(|(one, other)| one / other).collect();
-        (!ratios.is_empty()).then(|| Ratio::among(ratios))
-    }
-
-    /// Of an even number of figures the median is the greater of the two in the middle.
-    fn among(mut figures: Vec<f64>) -> Ratio {
-        figures.sort_by(f64::total_cmp);
-        let at = |place: usize| figures.get(place).copied().unwrap_or(f64::NAN);
-        Ratio { median: at(figures.len() / 2), min: at(0), max: at(figures.len().wrapping_sub(1)) }
     }
 }

@@ -45,12 +45,13 @@ impl Stream {
         Ok(Stream { messages, acknowledgements, inbox, _connection: connection })
     }
 
-    /// Sends so many messages, so many of them at once, reads every acknowledgement and ends the
-    /// call.
+    /// Sends so many messages from number `first` on, so many of them at once, reads every
+    /// acknowledgement and ends the call.
     /// Errors: an acknowledgement of no message in flight, or the call's end before its time.
     pub(crate) async fn carry(
         &mut self,
         mail: &Mail,
+        first: usize,
         messages: usize,
         in_flight: usize,
     ) -> Result<Tally, MeasureError> {
@@ -65,7 +66,7 @@ impl Stream {
                 let now = Instant::now();
                 for _ in 0..more {
                     sent.push(Some(now));
-                    mail.put(sent.len() - 1, sent.len(), &mut bytes);
+                    mail.put(first + sent.len() - 1, sent.len(), &mut bytes);
                 }
                 self.messages.send_data(bytes.freeze(), sent.len() == messages)?;
             }

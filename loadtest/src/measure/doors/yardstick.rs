@@ -5,8 +5,9 @@
 //! the machine has: before 1.29 it speaks HTTP/1.1 to an upstream, which APNs does not, so its gRPC
 //! proxy is used, which is HTTP/2 with one request at a time on each connection.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::MeasureError;
 use super::super::child::free_address;
@@ -17,9 +18,23 @@ use crate::stage::{Stage, StageError};
 
 /// The bundle of the stage's app.
 const TOPIC: &str = "com.example.chat";
+/// What APNs asks of every notification, beside its body.
+pub(super) const APNS_HEADERS: [(&str, &str); 3] =
+    [("apns-topic", TOPIC), ("apns-push-type", "alert"), ("apns-priority", "10")];
 /// The device of every notification.
 pub(crate) const DEVICE_PATH: &str =
     "/3/device/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Where Debian and others install what only root calls, and a user's PATH does not name.
+const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// Gives the program nginx: as told, or else by PATH, or where Debian puts it.
+pub(crate) fn nginx(told: Option<&PathBuf>) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = SYSTEM_FOLDERS.iter().map(PathBuf::from);
+    let mut places = env::split_paths(&path).chain(system).map(|folder| folder.join("nginx"));
+    told.cloned().or_else(|| places.find(|program| program.is_file()))
+}
 
 // === impl House ===
 
@@ -70,8 +85,9 @@ impl House {
     }
 }
 
-/// A stage with a client certificate for APNs.
-async fn certified() -> Result<Stage, MeasureError> {
+/// A stage with a client certificate for APNs, in `identity.pem`.
+/// Errors: the stage cannot be set.
+pub(crate) async fn certified() -> Result<Stage, MeasureError> {
     let stage = Stage::set().await?;
     let identity = stage.ca.issue_client(TOPIC).map_err(StageError::from)?;
     let ClientCertificate { certificate_pem, key_pem, .. } = identity;

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::super::MeasureError;
+use super::super::document::{Place, write_into};
 use super::super::pace::Pace;
 use super::Round;
 use crate::device::DeviceKind;
@@ -45,11 +45,9 @@ pub struct Row {
     back_after_ms: Option<u64>,
 }
 
-/// Where the table stands in a document; it ends before [`END`].
-pub const PLACE: &str = "<!-- generated: fault-figures -->\n";
-
-/// The end of a table that is not by hand.
-pub const END: &str = "<!-- end -->";
+/// Where the table stands in a document.
+const START: &str = "<!-- generated: fault-figures -->";
+const END: &str = "<!-- end -->";
 
 const OTHERS_ACCEPTED_MIN: f64 = 0.999;
 const P99_RATIO_MAX: f64 = 1.5;
@@ -84,10 +82,8 @@ impl Report {
     /// Puts the table into its place in a document.
     /// Errors: `Io`, or `NoPlace` where the document has none.
     pub fn write_into(&self, file: &Path) -> Result<(), MeasureError> {
-        let text = fs::read_to_string(file)?;
-        let fresh = put(&text, &self.table());
-        let fresh = fresh.ok_or_else(|| MeasureError::NoPlace(file.to_owned()))?;
-        Ok(fs::write(file, fresh)?)
+        let place = Place { start: START.to_owned(), end: END };
+        write_into(file, &[(place, self.table())])
     }
 
     fn table(&self) -> String {
@@ -103,13 +99,6 @@ impl Report {
         }
         table
     }
-}
-
-/// Replaces what stands between [`PLACE`] and [`END`].
-fn put(text: &str, table: &str) -> Option<String> {
-    let (before, after) = text.split_once(PLACE)?;
-    let (_, after) = after.split_once(END)?;
-    Some(format!("{before}{PLACE}{table}{END}{after}"))
 }
 
 // === impl Row ===
@@ -244,12 +233,5 @@ mod tests {
         assert_eq!(row(&noisy).others_p99_ratio, Some(1.1));
         let stuck = [round(20), Round { back_after: None, ..round(20) }];
         assert_eq!(row(&stuck).back_after_ms, None);
-    }
-
-    #[test]
-    fn a_table_goes_into_its_place_and_nowhere_else() {
-        let text = format!("a\n{PLACE}old\n{END}\nb\n{END}\n");
-        assert_eq!(put(&text, "new\n").unwrap(), format!("a\n{PLACE}new\n{END}\nb\n{END}\n"));
-        assert_eq!(put("no place", "new\n"), None);
     }
 }
