@@ -89,7 +89,7 @@ enum Turn {
 }
 
 /// A buffer that grew with a burst goes with it.
-const OUT_BYTES_KEPT: usize = 64 * 1_024;
+const OUT_BYTES_KEPT: usize = 256 * 1_024;
 
 /// Lets a task drive a connection over secured bytes.
 pub(super) fn start<I>(inner: &Arc<Inner>, io: I)
