@@ -7,10 +7,8 @@
 //! pseudonymous key are alike here.
 //! Source: RFC 8292.
 
-use std::time::Duration;
-
 use aws_lc_rs::digest;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 
 use crate::config::Authenticate;
 use crate::outcome::{Code, Refusal};
@@ -42,13 +40,10 @@ pub struct Sender {
 impl Authenticator {
     /// Takes the origin that senders must name in `aud`.
     pub fn new(config: &Authenticate, audience: String) -> Self {
-        let verified = Cache::builder()
-            .max_capacity(config.token_cache_entries_max)
-            .time_to_live(config.token_lifetime_max + Duration::from_secs(60))
-            .build();
+        let entries_max = usize::try_from(config.token_cache_entries_max).unwrap_or(usize::MAX);
         Self {
             audience,
-            verified,
+            verified: Cache::new(entries_max),
             clock_skew_s: config.clock_skew.as_secs(),
             lifetime_s_max: config.token_lifetime_max.as_secs(),
         }

@@ -26,9 +26,16 @@ use guard::Guard;
 /// What was learnt of one credential: an app's lane at a push service.
 pub struct Feedback {
     devices: Cache<[u8; 32], Hold>,
-    credential: Mutex<Option<Hold>>,
+    holds: Mutex<Holds>,
     hold_max: Duration,
     guard: Guard,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Holds {
+    credential: Option<Hold>,
+    /// From then on no device is held.
+    devices_until: Option<Instant>,
 }
 
 /// An outcome that stands until a time.
@@ -57,14 +64,16 @@ impl Feedback {
             .expire_after(UntilItsTime)
             .build();
         let guard = Guard::new(config);
-        Self { devices, credential: Mutex::default(), hold_max: config.hold_max, guard }
+        Self { devices, holds: Mutex::default(), hold_max: config.hold_max, guard }
     }
 
     /// Gives the hold that a device or its credential is under, as an outcome.
     pub fn hold(&self, device: &[u8; 32], now: Instant) -> Option<Outcome> {
-        let credential = *self.lock();
-        let held = credential.filter(|hold| now < hold.until);
-        let held = held.or_else(|| self.devices.get(device).filter(|hold| now < hold.until))?;
+        let holds = *self.lock();
+        let some_are_held = holds.devices_until.is_some_and(|until| now < until);
+        let of_device = || some_are_held.then(|| self.devices.get(device)).flatten();
+        let held = holds.credential.filter(|hold| now < hold.until);
+        let held = held.or_else(|| of_device().filter(|hold| now < hold.until))?;
         Some(Outcome::NotNow { code: held.code, retry_after: held.until - now })
     }
 
@@ -73,8 +82,12 @@ impl Feedback {
         if let Outcome::NotNow { code, retry_after } = &outcome {
             let hold = Hold { code: *code, until: now + (*retry_after).min(self.hold_max) };
             match scope(*code) {
-                Scope::Device => self.devices.insert(*device, hold),
-                Scope::Credential => *self.lock() = Some(hold),
+                Scope::Device => {
+                    self.devices.insert(*device, hold);
+                    let mut holds = self.lock();
+                    holds.devices_until = holds.devices_until.max(Some(hold.until));
+                }
+                Scope::Credential => self.lock().credential = Some(hold),
                 Scope::Nobody => {}
             }
         }
@@ -86,8 +99,8 @@ impl Feedback {
         self.guard.is_suspicious()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Hold>> {
-        self.credential.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Holds> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,12 +6,13 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use crate::config;
 use crate::metrics::Door;
 use crate::outcome::{Code, Outcome, Refusal};
-use crate::relay::Relay;
+use crate::relay::{Relay, Timing};
 
 pub mod answer;
 
@@ -59,6 +60,10 @@ pub struct Doors {
 /// The body of an answer: all at once over HTTP, message by message over gRPC.
 pub type Body = Either<Full<Bytes>, tonic::body::Body>;
 
+/// A request on its way to its answer. It is on the heap, so that no idle connection holds room for
+/// it.
+pub type Handling = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
 /// Why the relay should get no traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotReady {
@@ -68,11 +73,10 @@ pub enum NotReady {
     StoreAway,
 }
 
-/// One request on its way through a door.
+/// One request on its way through a door. It is on the heap, and gone before its answer is.
 pub struct Visit<'a> {
     doors: &'a Doors,
-    headers: &'a HeaderMap,
-    body: Incoming,
+    request: Box<Request<Incoming>>,
 }
 
 /// How long the sender waits itself.
@@ -123,27 +127,31 @@ impl Doors {
     }
 
     /// Answers one request.
-    pub async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    pub fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Handling {
+        let doors = Arc::clone(self);
         if grpc::is_call(request.headers()) {
-            // An idle connection of the other sort holds no room for it.
-            return Box::pin(grpc::answer(self, request)).await.map(Either::Right);
+            return Box::pin(grpc::answer(doors, request));
         }
-        let (head, body) = request.into_parts();
-        let visit = Visit { doors: self, headers: &head.headers, body };
-        let routed = caught(self.route(&head.method, head.uri.path(), visit)).await;
-        let (door, answer) = routed.unwrap_or_else(|Panicked| {
+        Box::pin(doors.answer_http(Box::new(request)))
+    }
+
+    async fn answer_http(self: Arc<Self>, request: Box<Request<Incoming>>) -> Response<Body> {
+        let door = door_of(request.uri().path());
+        let answer = pin!(self.route(door, Visit { doors: &self, request }));
+        let answer = caught(answer).await.unwrap_or_else(|Panicked| {
             self.relay.metrics.panics.inc();
-            let fault = Outcome::Misconfigured { code: Code::InternalFault };
-            (door_of(head.uri.path()), Answer::problem(&fault))
+            Answer::problem(&Outcome::Misconfigured { code: Code::InternalFault })
         });
         self.relay.metrics.answered(door, answer.code());
         answer.into_response().map(Either::Left)
     }
 
-    /// Gives the time by which an answer must be out: our own limit, or the sender's if sooner.
-    fn deadline(&self, sender_timeout: Option<Duration>) -> Instant {
+    /// Says from now on until when an answer must be out: our own limit, or the sender's if sooner.
+    fn timing(&self, sender_timeout: Option<Duration>) -> Timing {
         let own = self.limits.request_timeout;
-        Instant::now() + sender_timeout.map_or(own, |timeout| timeout.min(own))
+        let started = Instant::now();
+        let deadline = started + sender_timeout.map_or(own, |timeout| timeout.min(own));
+        Timing { started, deadline }
     }
 
     /// Takes a request into work.
@@ -165,37 +173,32 @@ impl Doors {
         Ok(InFlight { gauge, _place: place })
     }
 
-    async fn route(&self, method: &Method, path: &str, visit: Visit<'_>) -> (Door, Answer) {
-        let door = door_of(path);
-        let answer = self.answer(door, method, path, visit).await;
+    async fn route(&self, door: Door, visit: Visit<'_>) -> Answer {
+        let answer = self.answer(door, visit).await;
         let answer = answer.unwrap_or_else(|outcome| Answer::problem(&outcome));
         // Browsers pair from the NAS's own pages; no cookie or credential is involved.
         let cross_origin = matches!(door, Door::Pairings | Door::App);
-        (door, if cross_origin { answer.for_any_origin() } else { answer })
+        if cross_origin { answer.for_any_origin() } else { answer }
     }
 
-    /// The resources, one line each.
-    async fn answer(
-        &self,
-        door: Door,
-        method: &Method,
-        path: &str,
-        visit: Visit<'_>,
-    ) -> Result<Answer, Outcome> {
+    /// The resources, one line each; all but messages are rare, and have no room in their futures.
+    async fn answer(&self, door: Door, visit: Visit<'_>) -> Result<Answer, Outcome> {
         let _in_work = self.admit()?;
-        let (post, get, put) = (Method::POST, Method::GET, Method::PUT);
+        let is = |method: Method| *visit.request.method() == method;
+        let (post, get, put) = (is(Method::POST), is(Method::GET), is(Method::PUT));
+        let options = is(Method::OPTIONS);
         match door {
-            Door::Push if *method == post => webpush::push(visit, last_segment(path)).await,
-            Door::Notifications if *method == post => http_door::notify(visit).await,
-            Door::Pairings if *method == post => http_door::pair(visit).await,
-            Door::Enrolment if *method == post => http_door::enrol(visit).await,
-            Door::Identity if *method == get => http_door::identity(&visit).await,
-            Door::KeyRotation if *method == put => http_door::rotate_key(visit).await,
-            Door::App if *method == get => http_door::app(&visit, last_segment(path)),
-            Door::Unsubscribe if *method == get => farewell::ask(&visit, last_segment(path)),
-            Door::Unsubscribe if *method == post => farewell::take(visit, last_segment(path)).await,
-            Door::OpenApi if *method == get => Ok(Answer::ready(openapi::json())),
-            Door::Pairings | Door::App if *method == Method::OPTIONS => Ok(Answer::preflight()),
+            Door::Push if post => webpush::push(visit).await,
+            Door::Notifications if post => Box::pin(http_door::notify(visit)).await,
+            Door::Pairings if post => Box::pin(http_door::pair(visit)).await,
+            Door::Enrolment if post => Box::pin(http_door::enrol(visit)).await,
+            Door::Identity if get => Box::pin(http_door::identity(visit)).await,
+            Door::KeyRotation if put => Box::pin(http_door::rotate_key(visit)).await,
+            Door::App if get => http_door::app(&visit),
+            Door::Unsubscribe if get => farewell::ask(&visit),
+            Door::Unsubscribe if post => Box::pin(farewell::take(visit)).await,
+            Door::OpenApi if get => Ok(Answer::ready(openapi::json())),
+            Door::Pairings | Door::App if options => Ok(Answer::preflight()),
             Door::Other => Err(Refusal::new(Code::RouteUnknown).into()),
             _ => Ok(Answer::method_not_allowed(methods(door))),
         }
@@ -206,9 +209,7 @@ impl Doors {
 struct Panicked;
 
 /// Runs a future, and ends it where it panics. What it borrowed is not looked at again.
-/// It is on the heap, so that no idle connection holds room for it.
-fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
-    let mut future = Box::pin(future);
+fn caught<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = Result<F::Output, Panicked>> {
     poll_fn(move |context| {
         let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
         match catch_unwind(poll) {
@@ -248,24 +249,26 @@ fn is_child(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
 }
 
-fn last_segment(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
-}
-
 const fn not_now(code: Code) -> Outcome {
     Outcome::NotNow { code, retry_after: OVERLOADED_WAIT }
 }
 
 // === impl Visit ===
 
-impl<'a> Visit<'a> {
+impl Visit<'_> {
     fn relay(&self) -> &Arc<Relay> {
         &self.doors.relay
     }
 
+    /// Gives what stands after the last slash of the path.
+    fn last_segment(&self) -> &str {
+        let path = self.request.uri().path();
+        path.rsplit_once('/').map_or(path, |(_, last)| last)
+    }
+
     /// Gives the `Authorization` header as it came.
     /// Errors: `header_duplicate`.
-    fn authorization(&self) -> Result<Option<&'a [u8]>, Refusal> {
+    fn authorization(&self) -> Result<Option<&[u8]>, Refusal> {
         Ok(self.header(&header::AUTHORIZATION, "Authorization")?.map(HeaderValue::as_bytes))
     }
 
@@ -275,8 +278,8 @@ impl<'a> Visit<'a> {
         &self,
         name: &HeaderName,
         field: &'static str,
-    ) -> Result<Option<&'a HeaderValue>, Refusal> {
-        let mut values = self.headers.get_all(name).iter();
+    ) -> Result<Option<&HeaderValue>, Refusal> {
+        let mut values = self.request.headers().get_all(name).iter();
         let first = values.next();
         match values.next() {
             None => Ok(first),
@@ -302,16 +305,22 @@ impl<'a> Visit<'a> {
     /// Reads a JSON body into its wire struct.
     /// Errors: `content_type_invalid`, `body_too_large`, `body_timeout` and those of
     /// [`json::read`].
-    async fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, Refusal> {
+    async fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, Refusal> {
         let content_type = self.header(&header::CONTENT_TYPE, "Content-Type")?;
         let essence = content_type.and_then(|value| value.to_str().ok());
         let essence = essence.and_then(|value| value.split(';').next()).unwrap_or_default();
         if !essence.trim().eq_ignore_ascii_case("application/json") {
             return Err(Refusal::of_field(Code::ContentTypeInvalid, "Content-Type"));
         }
-        let bytes_max = self.doors.limits.body_bytes_max;
-        let body = body::read(self.body, bytes_max, self.doors.limits.body_timeout).await?;
+        let body = self.read(self.doors.limits.body_bytes_max).await?;
         json::read(&body)
+    }
+
+    /// Reads the body, once.
+    /// Errors: those of [`body::read`].
+    async fn read(&mut self, bytes_max: usize) -> Result<Bytes, Refusal> {
+        let timeout = self.doors.limits.body_timeout;
+        body::read(self.request.body_mut(), bytes_max, timeout).await
     }
 }
 

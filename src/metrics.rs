@@ -77,6 +77,8 @@ pub struct Metrics {
     pub duplicates: IntCounter,
     /// Connections of senders that are open.
     pub connections: IntGauge,
+    /// Connections among them that wait for their caller without a buffer.
+    pub connections_resting: IntGauge,
     /// Connections that were closed at once, because there were too many.
     pub connections_refused: IntCounter,
     /// Requests in work.
@@ -153,6 +155,11 @@ impl Metrics {
                 "Messages that were not sent again: accepted before, or told by their twin.",
             )?,
             connections: gauge(&registry, "sns_connections", "Connections of senders.")?,
+            connections_resting: gauge(
+                &registry,
+                "sns_connections_resting",
+                "HTTP/1.1 connections that are quiet and hold no buffer.",
+            )?,
             connections_refused: counter(
                 &registry,
                 "sns_connections_refused_total",

@@ -31,6 +31,12 @@ use crate::route::mail::Proof;
 use crate::route::{Route, Router};
 use crate::store::{NasIdentity, Store};
 
+pub mod errand;
+
+pub use errand::{Errand, Settled, Timing};
+
+use errand::Sent;
+
 /// The rooms, built once.
 pub struct Relay {
     /// What time it is.
@@ -82,18 +88,6 @@ pub enum Lane {
     Email,
 }
 
-/// What became of one message, and a fresh handle where the old one ages.
-pub struct Settled {
-    /// What became of it.
-    pub outcome: Outcome,
-    /// To be taken in place of the handle that was used.
-    pub renewed_handle: Option<String>,
-    /// The lifetime that the push service was given, in seconds.
-    pub ttl_s: Option<u32>,
-    /// What the sender may still send.
-    pub budget: Option<Budget>,
-}
-
 /// One device of a notification, as the NAS door parsed it.
 pub struct Target {
     /// The sealed device.
@@ -123,18 +117,19 @@ const TWIN_UNDER_WAY: Outcome =
 // === impl Relay ===
 
 impl Relay {
-    /// Carries one message of the application door to its device.
-    pub async fn push(
+    /// Lets one message of the application door in.
+    /// Errors: what became of a message that came no further.
+    pub fn take_in(
         &self,
         authorization: Option<&[u8]>,
         handle: &str,
         push: &Push,
-        deadline: Instant,
-    ) -> Settled {
-        match self.authenticator.authenticate(authorization, self.clock.unix_s()) {
-            Ok(sender) => self.carry(Door::Push, &sender, handle, push, deadline).await,
-            Err(refusal) => Settled::new(refusal.into()),
-        }
+        time: Timing,
+    ) -> Result<Errand<'_>, Settled> {
+        let now_unix_s = self.clock.unix_s();
+        let sender = self.authenticator.authenticate(authorization, now_unix_s);
+        let sender = sender.map_err(|refusal| Settled::new(refusal.into()))?;
+        self.begin(Door::Push, &sender, handle, push, now_unix_s, time)
     }
 
     /// Carries a notification to several devices at once; results come in the order of the targets.
@@ -154,14 +149,17 @@ impl Relay {
         for (index, target) in targets.into_iter().enumerate() {
             let relay = Arc::clone(self);
             walks.spawn(async move {
-                let settled = match target.push {
+                let Target { handle, push } = target;
+                let errand = match push {
                     Ok(push) => {
-                        let door = Door::Notifications;
-                        relay.carry(door, &sender, &target.handle, &push, deadline).await
+                        let (door, now_unix_s) = (Door::Notifications, relay.clock.unix_s());
+                        let time = Timing { started: Instant::now(), deadline };
+                        relay.begin(door, &sender, &handle, &push, now_unix_s, time)
                     }
-                    Err(refusal) => Settled::new(refusal.into()),
+                    Err(refusal) => Err(Settled::new(refusal.into())),
                 };
-                (index, settled)
+                drop(handle);
+                (index, relay.carry(errand).await)
             });
         }
         while let Some(walk) = walks.join_next().await {
@@ -222,9 +220,9 @@ impl Relay {
         let route = self.router.proof(app, mailbox, &proof, self.clock.unix_s())?;
         let lane = self.carriers.get(app).and_then(|app| app.get(&Lane::Email));
         let carrier = lane.ok_or(Outcome::Misconfigured { code: Code::CredentialUnavailable })?;
-        let (outcome, _) = self.send(PushService::Email, &carrier.provider, &route, deadline).await;
-        self.metrics.settled(app, PushService::Email, &outcome);
-        match outcome {
+        let sent = self.send(PushService::Email, &carrier.provider, &route, deadline).await;
+        self.metrics.settled(app, PushService::Email, &sent.outcome);
+        match sent.outcome {
             Outcome::Accepted { .. } => Ok(()),
             outcome => Err(outcome),
         }
@@ -283,38 +281,66 @@ impl Relay {
         self.enroller.rotate(&self.store, &nas, &new).await
     }
 
-    /// admit → pair → route → send → settle, for a sender that is known.
-    async fn carry(
+    /// admit → pair → route, for a sender that is known.
+    /// Errors: what became of a message that came no further.
+    fn begin(
         &self,
         door: Door,
         sender: &Sender,
         handle: &str,
         push: &Push,
-        deadline: Instant,
-    ) -> Settled {
-        let started = Instant::now();
-        let now_unix_s = self.clock.unix_s();
-        let (_permit, budget) = match self.admit(sender, push.class, started, deadline) {
-            Ok(admitted) => admitted,
-            Err(outcome) => return Settled::new(outcome),
-        };
-        let device = match self.pairer.open(handle, sender, now_unix_s) {
-            Ok(device) => device,
-            Err(refusal) => return Settled::new(refusal.into()),
+        now_unix_s: u64,
+        time: Timing,
+    ) -> Result<Errand<'_>, Settled> {
+        let admitted = self.admit(sender, push.class, time);
+        let (permit, budget) = admitted.map_err(Settled::new)?;
+        let device = self.pairer.open(handle, sender, now_unix_s);
+        let device = device.map_err(|refusal| Settled::new(refusal.into()))?;
+        let settle = |outcome: &Outcome| {
+            let service = device.address().service();
+            self.settle(door, device.app(), service, outcome, time.started.elapsed());
         };
         if let Some(outcome) = self.said_farewell(&device) {
-            self.settle(door, &device, &outcome, started.elapsed());
-            return Settled::new(outcome);
+            settle(&outcome);
+            return Err(Settled::new(outcome));
         }
-        let route = self.router.route(&device, push, now_unix_s);
-        let ttl_s = route.as_ref().ok().map(Route::ttl_s);
-        let (outcome, upstream) = match route {
-            Ok(route) => self.send_once(sender, &device, push, &route, deadline).await,
-            Err(outcome) => (outcome, Duration::ZERO),
-        };
-        self.settle(door, &device, &outcome, started.elapsed().saturating_sub(upstream));
         let renewed_handle = self.pairer.renewed(&device, now_unix_s);
-        Settled { outcome, renewed_handle, ttl_s, budget }
+        let lane = Lane::of(device.address());
+        let carrier = self.carriers.get(device.app()).and_then(|app| app.get(&lane));
+        let route = self.router.route(&device, push, now_unix_s).and_then(|route| {
+            let missing = Outcome::Misconfigured { code: Code::CredentialUnavailable };
+            Ok((route, carrier.ok_or(missing)?))
+        });
+        match route {
+            Ok((route, carrier)) => Ok(Errand {
+                claims: push.id.is_some().then(|| sender.thumbprint()),
+                tag: device.tag(),
+                _permit: permit,
+                door,
+                time,
+                carrier,
+                route,
+                renewed_handle,
+                budget,
+            }),
+            Err(outcome) => {
+                settle(&outcome);
+                Err(Settled { outcome, renewed_handle, ttl_s: None, budget })
+            }
+        }
+    }
+
+    /// send → settle, for a message that was let in.
+    pub async fn carry(&self, errand: Result<Errand<'_>, Settled>) -> Settled {
+        let errand = match errand {
+            Ok(errand) => errand,
+            Err(settled) => return settled,
+        };
+        let Sent { outcome, at, upstream } = self.send_once(&errand).await;
+        let Errand { door, time, route, renewed_handle, budget, .. } = errand;
+        let own_part = (at - time.started).saturating_sub(upstream);
+        self.settle(door, &route.app().name, route.address().service(), &outcome, own_part);
+        Settled { outcome, renewed_handle, ttl_s: Some(route.ttl_s()), budget }
     }
 
     /// Gives `gone` for a mail address whose owner has unsubscribed, so that the sender gives the
@@ -331,82 +357,62 @@ impl Relay {
         &self,
         sender: &Sender,
         class: Class,
-        now: Instant,
-        deadline: Instant,
+        time: Timing,
     ) -> Result<(Permit<'_>, Option<Budget>), Outcome> {
-        if now >= deadline {
+        let Timing { started, deadline } = time;
+        if started >= deadline {
             return Err(TOO_LATE);
         }
-        let (permit, budget) = self.quota.enter(class, sender.thumbprint().as_bytes(), now)?;
+        let (permit, budget) = self.quota.enter(class, sender.thumbprint().as_bytes(), started)?;
         Ok((permit, Some(budget)))
     }
 
     /// Sends unless the device is held, or the same notification was accepted or is under way.
-    async fn send_once(
-        &self,
-        sender: &Sender,
-        device: &Device,
-        push: &Push,
-        route: &Route,
-        deadline: Instant,
-    ) -> (Outcome, Duration) {
-        let tag = device.tag();
-        if push.id.is_none() {
-            return self.send_held(device, &tag, push.class, route, deadline).await;
-        }
-        let sender = *sender.thumbprint().as_bytes();
-        match self.duplicates.claim(sender, route.message_id(), deadline).await {
+    async fn send_once(&self, errand: &Errand<'_>) -> Sent {
+        let Timing { started, deadline } = errand.time;
+        let Some(sender) = errand.claims else { return self.send_held(errand, started).await };
+        let id = errand.route.message_id();
+        let outcome = match self.duplicates.claim(*sender.as_bytes(), id, deadline).await {
             Some(Claim::First(first)) => {
-                let sent = self.send_held(device, &tag, push.class, route, deadline).await;
-                first.settle(&sent.0);
-                sent
+                let sent = self.send_held(errand, Instant::now()).await;
+                first.settle(&sent.outcome);
+                return sent;
             }
             Some(Claim::Twin(outcome)) => {
                 self.metrics.duplicates.inc();
-                (outcome, Duration::ZERO)
+                outcome
             }
-            None => (TWIN_UNDER_WAY, Duration::ZERO),
-        }
+            None => TWIN_UNDER_WAY,
+        };
+        Sent::not_at_all(outcome, Instant::now())
     }
 
     /// Sends unless the device's rate is used up, or the push service has asked us to wait.
-    async fn send_held(
-        &self,
-        device: &Device,
-        tag: &[u8; 32],
-        class: Class,
-        route: &Route,
-        deadline: Instant,
-    ) -> (Outcome, Duration) {
-        let lane = Lane::of(device.address());
-        let Some(carrier) = self.carriers.get(device.app()).and_then(|app| app.get(&lane)) else {
-            return (Outcome::Misconfigured { code: Code::CredentialUnavailable }, Duration::ZERO);
-        };
-        let now = Instant::now();
-        if let Err(outcome) = self.quota.charge_device(class, tag, now) {
-            return (outcome, Duration::ZERO);
+    async fn send_held(&self, errand: &Errand<'_>, now: Instant) -> Sent {
+        let Errand { route, carrier, tag, time, .. } = errand;
+        if let Err(outcome) = self.quota.charge_device(route.class(), tag, now) {
+            return Sent::not_at_all(outcome, now);
         }
-        let service = device.address().service();
+        let service = route.address().service();
         if let Some(held) = carrier.feedback.hold(tag, now) {
             self.metrics.held(service);
-            return (held, Duration::ZERO);
+            return Sent::not_at_all(held, now);
         }
-        let (outcome, upstream) = self.send(service, &carrier.provider, route, deadline).await;
-        let outcome = carrier.feedback.learn(tag, outcome, Instant::now());
+        let sent = self.send(service, &carrier.provider, route, time.deadline).await;
+        let outcome = carrier.feedback.learn(tag, sent.outcome, sent.at);
         let suspicious = carrier.feedback.is_suspicious();
-        self.metrics.mass_gone(device.app(), service, suspicious);
-        (outcome, upstream)
+        self.metrics.mass_gone(&route.app().name, service, suspicious);
+        Sent { outcome, ..sent }
     }
 
     /// Sends, and sends once more where that certainly does no harm.
-    /// Gives the outcome and the push service's part of the time.
     async fn send(
         &self,
         service: PushService,
         provider: &AnyProvider,
         route: &Route,
         deadline: Instant,
-    ) -> (Outcome, Duration) {
+    ) -> Sent {
         let mut upstream = Duration::ZERO;
         let mut number = 0;
         loop {
@@ -419,30 +425,38 @@ impl Relay {
             let again = match retry::decide(&attempt.outcome, number) {
                 Decision::Settle => false,
                 Decision::Again => true,
+                // Rare, and large.
                 Decision::AgainWithNewCredential => {
-                    provider.renew_credential(&attempt, deadline).await
+                    Box::pin(provider.renew_credential(&attempt, deadline)).await
                 }
             };
-            if !again || Instant::now() >= deadline {
-                return (attempt.outcome, upstream);
+            let at = Instant::now();
+            if !again || at >= deadline {
+                return Sent { outcome: attempt.outcome, at, upstream };
             }
         }
     }
 
-    fn settle(&self, door: Door, device: &Device, outcome: &Outcome, own_part: Duration) {
-        self.metrics.settled(device.app(), device.address().service(), outcome);
+    fn settle(
+        &self,
+        door: Door,
+        app: &AppName,
+        service: PushService,
+        outcome: &Outcome,
+        own_part: Duration,
+    ) {
+        self.metrics.settled(app, service, outcome);
         self.metrics.own_part(door, own_part);
-        if let Outcome::Misconfigured { code } = outcome {
-            let (app, service) = (device.app(), device.address().service());
-            if let Some(messages) = self.complaints.due(app, service, *code, Instant::now()) {
-                tracing::warn!(
-                    %app,
-                    service = service.label(),
-                    code = code.label(),
-                    messages,
-                    "messages failed for a fault of the operator's"
-                );
-            }
+        if let Outcome::Misconfigured { code } = outcome
+            && let Some(messages) = self.complaints.due(app, service, *code, Instant::now())
+        {
+            tracing::warn!(
+                %app,
+                service = service.label(),
+                code = code.label(),
+                messages,
+                "messages failed for a fault of the operator's"
+            );
         }
     }
 
@@ -464,14 +478,5 @@ impl Lane {
             Address::WebPush { .. } => Self::WebPush,
             Address::Email { .. } => Self::Email,
         }
-    }
-}
-
-// === impl Settled ===
-
-impl Settled {
-    /// An outcome of a message that came no further.
-    pub const fn new(outcome: Outcome) -> Self {
-        Self { outcome, renewed_handle: None, ttl_s: None, budget: None }
     }
 }

@@ -6,8 +6,8 @@
 
 use http::StatusCode;
 
+use super::Visit;
 use super::answer::Answer;
-use super::{Visit, body};
 use crate::outcome::Outcome;
 
 /// Bytes of the click's body, which says nothing that the link does not.
@@ -31,8 +31,8 @@ const DONE: &str = "<p>You are unsubscribed. The device that sent the mails is t
          body = super::wire::Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) fn ask(visit: &Visit<'_>, link: &str) -> Result<Answer, Outcome> {
-    visit.relay().farewell_link(link)?;
+pub(super) fn ask(visit: &Visit<'_>) -> Result<Answer, Outcome> {
+    visit.relay().farewell_link(visit.last_segment())?;
     Ok(Answer::page(StatusCode::OK, ASK))
 }
 
@@ -48,9 +48,8 @@ pub(super) fn ask(visit: &Visit<'_>, link: &str) -> Result<Answer, Outcome> {
          body = super::wire::Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn take(visit: Visit<'_>, link: &str) -> Result<Answer, Outcome> {
-    let (relay, timeout) = (visit.relay().clone(), visit.doors.limits.body_timeout);
-    body::read(visit.body, CLICK_BYTES_MAX, timeout).await?;
-    relay.farewell(link)?;
+pub(super) async fn take(mut visit: Visit<'_>) -> Result<Answer, Outcome> {
+    visit.read(CLICK_BYTES_MAX).await?;
+    visit.relay().farewell(visit.last_segment())?;
     Ok(Answer::page(StatusCode::OK, DONE))
 }

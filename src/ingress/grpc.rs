@@ -7,10 +7,11 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response, header};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use sns_proto::v1::relay_server::RelayServer;
 use tonic::body::Body;
@@ -48,14 +49,16 @@ pub fn is_call(headers: &HeaderMap) -> bool {
 }
 
 /// Answers one call.
-pub async fn answer(doors: &Arc<Doors>, request: Request<Incoming>) -> Response<Body> {
-    match caught(route(doors, request)).await {
+pub async fn answer(doors: Arc<Doors>, request: Request<Incoming>) -> Response<super::Body> {
+    let route = pin!(route(&doors, request));
+    let response = match caught(route).await {
         Ok(response) => name_fault(response),
         Err(Panicked) => {
             doors.relay.metrics.panics.inc();
             refuse(&Outcome::Misconfigured { code: Code::InternalFault })
         }
-    }
+    };
+    response.map(Either::Right)
 }
 
 async fn route(doors: &Arc<Doors>, request: Request<Incoming>) -> Response<Body> {

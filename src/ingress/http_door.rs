@@ -34,12 +34,12 @@ use crate::store::NasIdentity;
     ),
     security(("vapid" = []))
 )]
-pub(super) async fn enrol(visit: Visit<'_>) -> Result<Answer, Outcome> {
-    let authorization = visit.authorization()?;
-    let relay = visit.relay().clone();
+pub(super) async fn enrol(mut visit: Visit<'_>) -> Result<Answer, Outcome> {
+    visit.authorization()?;
     let EnrolRequest { model, serial, enrolment_token, .. } = visit.json().await?;
     let application = Application::parse(model, serial, enrolment_token)?;
-    let (identity, created) = relay.enrol(authorization, application).await?;
+    let enrolled = visit.relay().enrol(visit.authorization()?, application).await;
+    let (identity, created) = enrolled?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let enrolled_at = clock::format_rfc3339(identity.enrolled_at_unix_s);
     Ok(Answer::json(status, &EnrolAnswer { ds_id: identity.ds_id, enrolled_at }))
@@ -55,7 +55,7 @@ pub(super) async fn enrol(visit: Visit<'_>) -> Result<Answer, Outcome> {
     ),
     security(("vapid" = []))
 )]
-pub(super) async fn identity(visit: &Visit<'_>) -> Result<Answer, Outcome> {
+pub(super) async fn identity(visit: Visit<'_>) -> Result<Answer, Outcome> {
     let identity = visit.relay().identity(visit.authorization()?).await?;
     Ok(Answer::json(StatusCode::OK, &record(identity)))
 }
@@ -70,12 +70,11 @@ pub(super) async fn identity(visit: &Visit<'_>) -> Result<Answer, Outcome> {
     ),
     security(("vapid" = []))
 )]
-pub(super) async fn rotate_key(visit: Visit<'_>) -> Result<Answer, Outcome> {
-    let authorization = visit.authorization()?;
-    let relay = visit.relay().clone();
+pub(super) async fn rotate_key(mut visit: Visit<'_>) -> Result<Answer, Outcome> {
+    visit.authorization()?;
     let KeyRequest { new_key, proof } = visit.json().await?;
     let new_key = sender_key(&new_key, "new_key")?;
-    let identity = relay.rotate_key(authorization, new_key, &proof).await?;
+    let identity = visit.relay().rotate_key(visit.authorization()?, new_key, &proof).await?;
     Ok(Answer::json(StatusCode::OK, &record(identity)))
 }
 
@@ -90,15 +89,14 @@ pub(super) async fn rotate_key(visit: Visit<'_>) -> Result<Answer, Outcome> {
          body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn pair(visit: Visit<'_>) -> Result<Answer, Outcome> {
-    let relay = visit.relay().clone();
+pub(super) async fn pair(mut visit: Visit<'_>) -> Result<Answer, Outcome> {
     let (doors, timeout) = (visit.doors, visit.timeout()?);
     let public_origin = &doors.limits.public_url.origin;
     let request: PairRequest = visit.json().await?;
     let sender = sender_key(&request.sender_key, "sender_key")?;
     let app = AppName::parse(&request.app)?;
-    let deadline = doors.deadline(timeout);
-    let pairing = relay.pair(app, address(&request)?, sender, deadline).await?;
+    let deadline = doors.timing(timeout).deadline;
+    let pairing = doors.relay.pair(app, address(&request)?, sender, deadline).await?;
     let travels = pairing.handle.is_none();
     let answer = PairAnswer {
         endpoint: pairing.handle.as_ref().map(|handle| format!("{public_origin}/push/{handle}")),
@@ -120,8 +118,8 @@ pub(super) async fn pair(visit: Visit<'_>) -> Result<Answer, Outcome> {
          body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) fn app(visit: &Visit<'_>, name: &str) -> Result<Answer, Outcome> {
-    let name = AppName::parse(name)?;
+pub(super) fn app(visit: &Visit<'_>) -> Result<Answer, Outcome> {
+    let name = AppName::parse(visit.last_segment())?;
     let app = visit.relay().app(&name)?;
     let service = |(service, max_body_bytes): (PushService, usize)| {
         (service.label(), ServiceAnswer { max_body_bytes })
@@ -144,14 +142,14 @@ pub(super) fn app(visit: &Visit<'_>, name: &str) -> Result<Answer, Outcome> {
     ),
     security(("vapid" = []))
 )]
-pub(super) async fn notify(visit: Visit<'_>) -> Result<Answer, Outcome> {
-    let authorization = visit.authorization()?;
+pub(super) async fn notify(mut visit: Visit<'_>) -> Result<Answer, Outcome> {
+    visit.authorization()?;
     let timeout = visit.timeout()?;
     let doors = visit.doors;
     let request: NotifyRequest = visit.json().await?;
     let targets = notice(request).targets(doors.limits.targets_max)?;
-    let deadline = doors.deadline(timeout);
-    let results = doors.relay.notify(authorization, targets, deadline).await?;
+    let deadline = doors.timing(timeout).deadline;
+    let results = doors.relay.notify(visit.authorization()?, targets, deadline).await?;
     let budget = results.iter().rev().find_map(|settled| settled.budget);
     let results = results.into_iter().enumerate().map(target_result).collect();
     Ok(Answer::json(StatusCode::OK, &NotifyAnswer { results }).with_budget(budget))

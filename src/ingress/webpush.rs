@@ -6,10 +6,11 @@
 
 use http::{HeaderName, header};
 
+use super::Visit;
 use super::answer::Answer;
-use super::{Visit, body};
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::push::{Class, Content, Push, Sealed, Topic, Ttl, Urgency};
+use crate::relay::{Errand, Settled};
 
 const TTL: HeaderName = HeaderName::from_static("ttl");
 const URGENCY: HeaderName = HeaderName::from_static("urgency");
@@ -41,7 +42,15 @@ const TOPIC: HeaderName = HeaderName::from_static("topic");
     ),
     security(("vapid" = []))
 )]
-pub(super) async fn push(visit: Visit<'_>, handle: &str) -> Result<Answer, Outcome> {
+pub(super) async fn push(visit: Visit<'_>) -> Result<Answer, Outcome> {
+    let doors = visit.doors;
+    let (errand, ttl) = take_in(visit).await?;
+    // Here nothing is left of the request any more.
+    let settled = doors.relay.carry(errand).await;
+    Ok(Answer::settled(settled, &doors.limits.public_url.origin, ttl.as_s()))
+}
+
+async fn take_in(mut visit: Visit<'_>) -> Result<(Result<Errand<'_>, Settled>, Ttl), Outcome> {
     let ttl = ttl(&visit)?;
     let urgency = match text(&visit, &URGENCY, "Urgency", Code::UrgencyInvalid)? {
         Some(text) => Urgency::parse(text)?,
@@ -56,16 +65,14 @@ pub(super) async fn push(visit: Visit<'_>, handle: &str) -> Result<Answer, Outco
         return Err(Refusal::of_field(Code::ContentEncodingInvalid, "Content-Encoding").into());
     }
     let timeout = visit.timeout()?;
-    let authorization = visit.authorization()?;
-    let doors = visit.doors;
-    let bytes_max = Sealed::BODY_BYTES_MAX;
-    let body = body::read(visit.body, bytes_max, doors.limits.body_timeout).await;
+    visit.authorization()?;
+    let body = visit.read(Sealed::BODY_BYTES_MAX).await;
     let content = Content::Sealed(Sealed::parse(body.map_err(content_too_large)?)?);
     let class = Class::of(urgency);
     let push = Push { id: None, ttl, urgency, class, topic, sound: true, content };
-    let deadline = doors.deadline(timeout);
-    let settled = doors.relay.push(authorization, handle, &push, deadline).await;
-    Ok(Answer::settled(settled, &doors.limits.public_url.origin, ttl.as_s()))
+    let time = visit.doors.timing(timeout);
+    let (authorization, handle) = (visit.authorization()?, visit.last_segment());
+    Ok((visit.doors.relay.take_in(authorization, handle, &push, time), ttl))
 }
 
 fn ttl(visit: &Visit<'_>) -> Result<Ttl, Refusal> {

@@ -4,12 +4,12 @@
 //! Invariant: nothing but the app's own placeholder keys, the ciphertext (or allowed plain text)
 //! and the message's id is in it: no text, name or key of the NAS (design §2, promise 3).
 
-use base64::Engine as _;
+use base64_simd::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::config::{AppApns, AppWebPush};
-use crate::push::{BASE64URL, MessageId, Plain, Push, Sealed, Urgency};
+use crate::push::{MessageId, Plain, Push, Sealed, Urgency};
 
 /// APNs takes this many bytes of JSON (reference: Apple, "Generating a remote notification").
 const APNS_BYTES_MAX: usize = 4096;
@@ -95,7 +95,7 @@ impl ApnsEnvelope {
         text.push_str(self.manner(push).0);
         text.push_str(self.manner(push).1);
         text.push_str(r#"},"e":""#);
-        BASE64URL.encode_string(body.as_bytes(), &mut text);
+        URL_SAFE_NO_PAD.encode_append(body.as_bytes(), &mut text);
         text.push('"');
         push_id(&mut text, id);
         text.push('}');
@@ -148,7 +148,7 @@ impl FcmEnvelope {
         }
         let mut text = String::with_capacity(512 + body.as_bytes().len() * 4 / 3);
         text.push_str(r#"{"message":{"data":{"e":""#);
-        BASE64URL.encode_string(body.as_bytes(), &mut text);
+        URL_SAFE_NO_PAD.encode_append(body.as_bytes(), &mut text);
         text.push('"');
         push_id(&mut text, id);
         push_fields(&mut text, fields, push);
@@ -214,9 +214,11 @@ fn push_fields(text: &mut String, fields: &FcmFields<'_>, push: &Push) {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
     use crate::config::{ApnsCredential, Secret};
-    use crate::push::{Class, Content, Ttl};
+    use crate::push::{BASE64URL, Class, Content, Ttl};
 
     fn app(title_loc_key: Option<&str>, time_sensitive: bool) -> AppApns {
         AppApns {

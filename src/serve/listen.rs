@@ -6,32 +6,34 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Version};
-use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{self, Instant};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config;
-use crate::ingress::{Body, Doors};
+use crate::ingress::Doors;
 use crate::metrics::Metrics;
-use crate::provider::upstream::Rest;
+
+mod life;
+
+mod line;
+
+mod multiplex;
 
 mod stall;
 
+mod turns;
+
+use life::Life;
+use line::{Line, Protocol};
 use stall::StallGuard;
 
 /// The pause after an accept that failed for want of file descriptors.
@@ -57,7 +59,8 @@ pub(super) struct Port {
     metrics: Arc<Metrics>,
     tls: Option<TlsAcceptor>,
     places: Arc<Semaphore>,
-    protocol: Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     begin_timeout: Duration,
     stall_max: Duration,
     idle_timeout: Duration,
@@ -74,14 +77,11 @@ impl Port {
         tls: Option<TlsAcceptor>,
         limits: &config::Server,
     ) -> Self {
-        let mut protocol = Builder::new(TokioExecutor::new());
-        protocol
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
-            .max_buf_size(limits.header_bytes_max as usize);
-        protocol
-            .http2()
+        let mut http1 = http1::Builder::new();
+        // How long a head may take is counted here, without a timer for each.
+        http1.header_read_timeout(None).max_buf_size(limits.header_bytes_max as usize);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams_per_connection_max)
             .max_header_list_size(limits.header_bytes_max)
@@ -95,7 +95,8 @@ impl Port {
             metrics,
             tls,
             places: Arc::new(Semaphore::new(limits.connections_max)),
-            protocol,
+            http1,
+            http2,
             begin_timeout: limits.header_timeout,
             stall_max: limits.body_timeout,
             idle_timeout: limits.idle_timeout,
@@ -154,154 +155,72 @@ impl Port {
             return;
         }
         let stream = StallGuard::new(stream, self.stall_max);
-        match &self.tls {
-            // Boxed both: a task that serves one sort holds no room for the other.
-            None => Box::pin(self.answer(stream, stop)).await,
-            Some(tls) => {
-                let handshake = time::timeout(self.begin_timeout, tls.accept(stream)).await;
-                // A peer that does not finish its handshake is no event worth a line.
-                if let Ok(Ok(stream)) = handshake {
-                    Box::pin(self.answer(stream, stop)).await;
-                }
-            }
-        }
+        // Boxed is what an idle connection must not hold room for.
+        let Some(tls) = &self.tls else { return self.answer(stream, stop).await };
+        let handshake = Box::pin(tls.accept(stream));
+        let stream = match time::timeout(self.begin_timeout, handshake).await {
+            Ok(Ok(stream)) => Box::new(stream),
+            // A peer that does not finish its handshake is no event worth a line.
+            Ok(Err(_)) | Err(_) => return,
+        };
+        self.answer(stream, stop).await;
     }
 
     /// Answers a connection's requests until it has had its number, is idle too long, or we stop.
+    /// Between the requests of an HTTP/1.1 connection that is not busy, nothing is held but the
+    /// stream.
     async fn answer<S>(&self, stream: S, mut stop: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let life = Arc::new(Life::new(self.requests_max));
-        let service = service_fn(|request: Request<Incoming>| {
-            let visit = life.enter(request.version() == Version::HTTP_2);
-            let doors = Arc::clone(&self.doors);
-            async move {
-                let response = doors.handle(request).await;
-                Ok::<_, Infallible>(response.map(|body| Busy { body, _visit: visit }))
-            }
-        });
-        let connection = self.protocol.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let mut look_at = Instant::now() + self.begin_timeout;
-        let mut leaving = false;
-        let mut rest = Rest::default();
+        let life = Life::new(self.requests_max);
+        let mut line = Line::new(stream, Arc::clone(&life));
+        let begin_by = Instant::now() + self.begin_timeout;
+        let begun = poll_fn(|context| line.poll_protocol(context));
+        let Some(protocol) = heard(begun, begin_by, &mut stop).await else { return };
+        if protocol == Protocol::Http2 {
+            return Box::pin(self.multiplex(line, &life, &mut stop)).await;
+        }
         loop {
-            // Answers that are ready leave together: on HTTP/2 every task that is ready goes first.
-            let moved_on = poll_fn(|context| {
-                if life.multiplexes() && rest.is_due(context) {
-                    return Poll::Pending;
-                }
-                connection.as_mut().poll(context)
-            });
-            tokio::select! {
-                biased;
-                _ended = moved_on => return,
-                () = life.worn_out.notified(), if !leaving => leaving = true,
-                _ = stop.wait_for(|stop| *stop), if !leaving => leaving = true,
-                () = time::sleep_until(look_at) => match life.idle_since() {
-                    // hyper waits for ever for the bytes that tell HTTP/1.1 from HTTP/2.
-                    None if !life.has_begun() => return,
-                    None => look_at = Instant::now() + self.idle_timeout,
-                    Some(since) if since + self.idle_timeout > Instant::now() => {
-                        look_at = since + self.idle_timeout;
-                    }
-                    Some(_) if leaving => return,
-                    Some(_) => {
-                        leaving = true;
-                        look_at = Instant::now() + self.begin_timeout;
-                    }
-                },
-            }
-            if leaving {
-                connection.as_mut().graceful_shutdown();
+            line = match Box::pin(self.take_turns(line, &life, &mut stop)).await {
+                Some(line) => line,
+                None => return,
+            };
+            let now = Instant::now();
+            let since = life.rests_since(now).unwrap_or(now);
+            let more = poll_fn(|context| line.poll_more(context));
+            self.metrics.connections_resting.inc();
+            let heard = heard(more, since + self.silence_max(), &mut stop).await;
+            self.metrics.connections_resting.dec();
+            if heard.is_none() {
+                // A TLS peer is told that this is the end, if it takes that at once.
+                let _ = line.shutdown().await;
+                return;
             }
         }
     }
-}
 
-/// What a connection has been through: told apart from the protocol, which does not show it.
-struct Life {
-    requests: AtomicU64,
-    requests_max: u64,
-    in_work: AtomicU64,
-    multiplexes: AtomicBool,
-    idle_since: Mutex<Instant>,
-    worn_out: Notify,
-}
-
-/// A request of a connection, while it is in work.
-struct InWork(Arc<Life>);
-
-/// The body of an answer; its request is in work until the body has gone out.
-struct Busy {
-    body: Body,
-    _visit: InWork,
-}
-
-impl http_body::Body for Busy {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    /// How long an HTTP/1.1 connection may be without a whole request.
+    fn silence_max(&self) -> Duration {
+        self.begin_timeout.min(self.idle_timeout)
     }
 }
 
-impl Life {
-    fn new(requests_max: u64) -> Self {
-        Self {
-            requests: AtomicU64::new(0),
-            requests_max,
-            in_work: AtomicU64::new(0),
-            multiplexes: AtomicBool::new(false),
-            idle_since: Mutex::new(Instant::now()),
-            worn_out: Notify::new(),
-        }
-    }
-
-    fn enter(self: &Arc<Self>, multiplexes: bool) -> InWork {
-        if multiplexes {
-            self.multiplexes.store(true, Ordering::Relaxed);
-        }
-        self.in_work.fetch_add(1, Ordering::Relaxed);
-        if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == self.requests_max {
-            self.worn_out.notify_one();
-        }
-        InWork(Arc::clone(self))
-    }
-
-    fn multiplexes(&self) -> bool {
-        self.multiplexes.load(Ordering::Relaxed)
-    }
-
-    fn has_begun(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) > 0
-    }
-
-    /// Gives since when the connection has had no request, unless it has one now or never had any.
-    fn idle_since(&self) -> Option<Instant> {
-        let busy = self.in_work.load(Ordering::Relaxed) > 0;
-        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
-        (!busy && self.has_begun()).then_some(since)
+/// Waits for a caller's next bytes; gives nothing where they end, do not come, or we stop.
+async fn heard<T>(
+    bytes: impl Future<Output = io::Result<T>>,
+    deadline: Instant,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        heard = bytes => heard.ok(),
+        () = stopped(stop) => None,
+        () = time::sleep_until(deadline) => None,
     }
 }
 
-impl Drop for InWork {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
-        self.0.in_work.fetch_sub(1, Ordering::Relaxed);
-    }
+/// Waits until we stop; whoever could say so being gone is no less a reason.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -32,11 +32,11 @@ fn impatient(stage: &mut Stage) {
     stage.set_key("server.body_timeout_ms", 300);
 }
 
-async fn connect(house: &House) -> TcpStream {
+pub(crate) async fn connect(house: &House) -> TcpStream {
     TcpStream::connect(house.address()).await.unwrap()
 }
 
-async fn connect_tls(house: &House, alpn: &[&str]) -> TlsStream<TcpStream> {
+pub(crate) async fn connect_tls(house: &House, alpn: &[&str]) -> TlsStream<TcpStream> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(house.stage.ca.der().clone()).unwrap();

@@ -21,6 +21,7 @@ mod nas;
 mod pressure;
 mod privacy;
 mod process;
+mod rest;
 mod store;
 mod walk;
 mod wire;

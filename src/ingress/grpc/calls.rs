@@ -88,7 +88,7 @@ impl Relay for Calls {
 
     async fn pair(&self, request: Request<PairRequest>) -> Result<Response<PairResponse>, Status> {
         self.carry_out(Door::GrpcPair, || async {
-            let deadline = self.doors.deadline(words::timeout(request.metadata())?);
+            let deadline = self.doors.timing(words::timeout(request.metadata())?).deadline;
             let request = request.into_inner();
             let sender = words::sender_key(&request.sender_key)?;
             let app = AppName::parse(&request.app)?;
@@ -109,10 +109,12 @@ impl Relay for Calls {
     async fn push(&self, request: Request<PushRequest>) -> Result<Response<PushResponse>, Status> {
         self.carry_out(Door::GrpcPush, || async {
             let authorization = words::authorization(request.metadata())?;
-            let deadline = self.doors.deadline(words::timeout(request.metadata())?);
+            let time = self.doors.timing(words::timeout(request.metadata())?);
             let (handle, push) = words::push(request.into_inner())?;
             let relay = &self.doors.relay;
-            let settled = relay.push(authorization.as_deref(), &handle, &push, deadline).await;
+            let errand = relay.take_in(authorization.as_deref(), &handle, &push, time);
+            drop((authorization, handle, push));
+            let settled = relay.carry(errand).await;
             match settled.outcome {
                 Outcome::Accepted { .. } => {
                     let ttl_s = settled.ttl_s.unwrap_or_default();
@@ -130,7 +132,7 @@ impl Relay for Calls {
     ) -> Result<Response<NotifyResponse>, Status> {
         self.carry_out(Door::GrpcNotify, || async {
             let authorization = words::authorization(request.metadata())?;
-            let deadline = self.doors.deadline(words::timeout(request.metadata())?);
+            let deadline = self.doors.timing(words::timeout(request.metadata())?).deadline;
             let notice = words::notice(request.into_inner())?;
             let targets = notice.targets(self.doors.limits.targets_max)?;
             let relay = &self.doors.relay;

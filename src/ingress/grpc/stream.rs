@@ -6,6 +6,7 @@
 //! is thus slowed, not buffered for. A call that ends, however it ends, gives up what is in work.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::Stream;
@@ -23,7 +24,7 @@ use super::status::{result_of, status_of};
 use super::words;
 use crate::metrics::Door;
 use crate::outcome::{Code, Outcome, Refusal};
-use crate::relay::Settled;
+use crate::relay::{Settled, Timing};
 
 /// How many calls of `Stream` each sender has open.
 #[derive(Default)]
@@ -162,12 +163,12 @@ impl Conversation {
 
     fn begin(&mut self, request: StreamRequest) {
         let (doors, authorization) = (Arc::clone(&self.doors), Arc::clone(&self.authorization));
-        let deadline = doors.deadline(None);
-        let deadline = self.deadline.map_or(deadline, |own| own.min(deadline));
+        let mut time = doors.timing(None);
+        time.deadline = self.deadline.map_or(time.deadline, |own| own.min(time.deadline));
         let sequence = request.sequence;
         self.work.spawn(async move {
-            let carried = caught(carry(&doors, &authorization, request.message, deadline)).await;
-            let carried = carried.unwrap_or_else(|Panicked| {
+            let carried = pin!(carry(&doors, &authorization, request.message, time));
+            let carried = caught(carried).await.unwrap_or_else(|Panicked| {
                 doors.relay.metrics.panics.inc();
                 Err(Outcome::Misconfigured { code: Code::InternalFault })
             });
@@ -193,19 +194,20 @@ async fn carry(
     doors: &Arc<Doors>,
     authorization: &[u8],
     message: Option<Message>,
-    deadline: Instant,
+    time: Timing,
 ) -> Result<Vec<v1::Result>, Outcome> {
     let _in_work = doors.occupy()?;
     let relay = &doors.relay;
     match message {
         Some(Message::Push(request)) => {
             let (handle, push) = words::push(request)?;
-            let settled = relay.push(Some(authorization), &handle, &push, deadline).await;
-            Ok(vec![result_of(settled)])
+            let errand = relay.take_in(Some(authorization), &handle, &push, time);
+            drop((handle, push));
+            Ok(vec![result_of(relay.carry(errand).await)])
         }
         Some(Message::Notify(request)) => {
             let targets = words::notice(request)?.targets(doors.limits.targets_max)?;
-            Ok(results_of(relay.notify(Some(authorization), targets, deadline).await?))
+            Ok(results_of(relay.notify(Some(authorization), targets, time.deadline).await?))
         }
         None => Err(Refusal::of_field(Code::MemberMissing, "message").into()),
     }
