@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON := $(CARGO_TARGET_DIR)/python
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: bench build demo lint smtp smtp-fetch test tools
+.PHONY: bench build demo lint postgres smtp smtp-fetch test tools
 
 # Release binaries: sns-relay, sns-nas, sns-demo.
 build: tools
@@ -31,7 +31,7 @@ bench: tools
 	@"$(CARGO_TARGET_DIR)/release/sns-loadtest" bench --json "$(CARGO_TARGET_DIR)/bench.json" \
 		--write docs/performance.md
 
-test: tools smtp
+test: tools smtp postgres
 	cargo test --workspace --locked
 
 # Format, lints, documentation; a warning is a failure.
@@ -60,3 +60,11 @@ smtp-fetch:
 		&& $(AS_ROOT) apt-get -q -y install python3-venv python3-aiosmtpd \
 		&& /usr/bin/python3 -m venv --clear --system-site-packages "$(PYTHON)"; }
 	@"$(PYTHON)/bin/python" -c "import aiosmtpd"
+
+# A real PostgreSQL server for the tests, which start one of their own: Debian's package where no
+# server is there. Its own cluster is not needed, and not started.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+	|| { echo "PostgreSQL's server is missing: installing Debian's postgresql" \
+		&& $(AS_ROOT) apt-get -q update \
+		&& $(AS_ROOT) apt-get -q -y install --no-install-recommends postgresql; }

@@ -10,14 +10,24 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sns_relay::clock::{Clock, format_rfc3339};
 use sns_relay::config::{self, ApnsCredential, App, Config, Fault, Faults, files};
-use sns_relay::enrol;
-use sns_relay::keys::{self, HandleKeys, KeysError, SerialPepper};
-use sns_relay::store::Store;
+use sns_relay::keys::{self, HandleKeys, SerialPepper};
+use sns_relay::store::StoreError;
+use sns_relay::store::records::Records;
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+mod nas;
+
+mod store;
+
+mod token;
+
+pub(crate) use nas::NasCommand;
+pub(crate) use store::StoreCommand;
+pub(crate) use token::TokenCommand;
 
 /// Arguments or configuration with a fault (`EX_USAGE` of sysexits.h).
 pub(crate) const EXIT_USAGE: u8 = 64;
@@ -47,16 +57,15 @@ pub(crate) enum Command {
     /// Makes and rotates the keys that all replicas share.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Makes one-time enrolment tokens and prints them, one a line; the store keeps their hashes.
-    EnrolmentTokens {
-        /// The file; without it there are the defaults and the `SNS_RELAY__…` variables.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// How many, 1 to 10000.
-        #[arg(long, value_name = "COUNT", default_value_t = 1,
-              value_parser = clap::value_parser!(u16).range(1..=10_000))]
-        count: u16,
-    },
+    /// Looks after the identity store; a relay may serve from it meanwhile.
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Looks at the NAS identities, stops single ones and lets them go on.
+    #[command(subcommand)]
+    Nas(NasCommand),
+    /// Makes the one-time tokens that enrol a NAS, and takes them back.
+    #[command(subcommand)]
+    EnrolmentToken(TokenCommand),
 }
 
 #[derive(Subcommand)]
@@ -79,9 +88,7 @@ pub(crate) enum KeysCommand {
 /// Reads the configuration and looks into its folder of keys.
 /// Errors: all faults of the configuration, or else all of the folder.
 pub(crate) fn load(file: Option<&Path>) -> Result<Config, Faults> {
-    let variables = std::env::vars_os();
-    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    let mut config = Config::load(file, variables.map(|(name, value)| (text(name), text(value))))?;
+    let mut config = read(file)?;
     let ring = HandleKeys::load(&config.keys.directory).map(drop);
     let pepper = SerialPepper::load(&config.keys.directory).map(drop);
     let errors = [ring, pepper].into_iter().filter_map(Result::err);
@@ -97,6 +104,12 @@ pub(crate) fn load(file: Option<&Path>) -> Result<Config, Faults> {
         }
     }
     Ok(config)
+}
+
+fn read(file: Option<&Path>) -> Result<Config, Faults> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    Config::load(file, variables)
 }
 
 /// Runs `serve`.
@@ -144,7 +157,7 @@ pub(crate) fn check_config(
     writeln!(out, "ok")?;
     writeln!(out, "doors: {} ({tls}), {}", config.server.listen, config.server.public_url.origin)?;
     writeln!(out, "admin: {}", config.admin.listen)?;
-    writeln!(out, "store: {}", config.store.file.display())?;
+    writeln!(out, "store: {}", config.store.place.name())?;
     writeln!(out, "keys: {}", config.keys.directory.display())?;
     for app in config.apps.values() {
         writeln!(out, "app {}: {}", app.name, services(app).join(", "))?;
@@ -187,30 +200,35 @@ pub(crate) fn rotate_keys(
     }
 }
 
-/// Runs `enrolment-tokens`; a relay may serve from the same store meanwhile.
-pub(crate) fn mint_enrolment_tokens(
+/// Opens the records that a configuration names, and asks them.
+/// Nothing but the section `store` is used, so the keys need not be there.
+fn ask_records<T>(
     file: Option<&Path>,
-    count: u16,
-    out: &mut impl Write,
     err: &mut impl Write,
-) -> io::Result<ExitCode> {
-    let config = match load(file) {
+    question: impl AsyncFnOnce(Records) -> Result<T, StoreError>,
+) -> io::Result<Result<T, ExitCode>> {
+    let config = match read(file) {
         Ok(config) => config,
-        Err(faults) => return refuse(&faults, err),
+        Err(faults) => return refuse(&faults, err).map(Err),
     };
-    let tokens: Option<Vec<String>> = (0..count).map(|_| enrol::random_enrolment_token()).collect();
-    let Some(tokens) = tokens else { return fail(&KeysError::Generate, err) };
-    let hashes = tokens.iter().map(|token| enrol::hash_enrolment_token(token)).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let added = Store::open(&config.store)
-        .and_then(|store| runtime.block_on(store.add_enrolment_tokens(hashes)));
-    if let Err(error) = added {
-        return fail(&error, err);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async { question(Records::open(&config.store).await?).await });
+    match answer {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(error) => fail(&error, err).map(Err),
     }
-    for token in tokens {
-        writeln!(out, "{token}")?;
-    }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Says that there is no such thing.
+fn none_such(what: &str, err: &mut impl Write) -> io::Result<ExitCode> {
+    writeln!(err, "there is no such {what}")?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Prints a value as JSON, readable for people too.
+fn print_json(value: &impl serde::Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
 }
 
 fn fail(error: &dyn Error, err: &mut impl Write) -> io::Result<ExitCode> {

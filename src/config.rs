@@ -34,6 +34,8 @@ pub mod email;
 
 mod sections;
 
+pub mod store;
+
 mod upstream;
 
 mod url;
@@ -44,6 +46,7 @@ pub use email::{AppEmail, Email, EmailLogin, EmailSecurity};
 pub use fault::{Fault, Faults};
 pub use proxy::{Proxy, ProxyKind, ProxyLogin};
 pub use secret::Secret;
+pub use store::{StorePlace, StoreServer};
 
 use layers::Layers;
 use reader::Reader;
@@ -165,11 +168,10 @@ pub struct Log {
 }
 
 /// Section `store`.
-#[derive(Debug, Clone)]
 pub struct Store {
-    /// The SQLite file.
-    pub file: PathBuf,
-    /// Records in the cache before the file.
+    /// Where the identities are.
+    pub place: StorePlace,
+    /// Records in the cache before it.
     pub cache_entries_max: u64,
     /// Life of a cached record.
     pub cache_lifetime: Duration,
@@ -399,7 +401,7 @@ impl Config {
             sections::check_together(r, server, admin);
         }
         let log = sections::log(r);
-        let store = sections::store(r);
+        let store = store::store(r);
         let keys = sections::keys(r);
         let authenticate = sections::authenticate(r);
         let enrolment = sections::enrolment(r);

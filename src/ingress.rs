@@ -110,7 +110,7 @@ impl Doors {
         if self.is_draining() {
             return Err(NotReady::Draining);
         }
-        match timeout(STORE_TIMEOUT, self.relay.store.ping()).await {
+        match timeout(STORE_TIMEOUT, self.relay.store.readiness()).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(NotReady::StoreAway),
         }

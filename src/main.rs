@@ -34,9 +34,9 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve { config } => cli::serve(config.as_deref(), &mut err),
         Command::CheckConfig { config } => cli::check_config(config.as_deref(), &mut out, &mut err),
-        Command::EnrolmentTokens { config, count } => {
-            cli::mint_enrolment_tokens(config.as_deref(), count, &mut out, &mut err)
-        }
+        Command::Store(command) => command.run(&mut out, &mut err),
+        Command::Nas(command) => command.run(&mut out, &mut err),
+        Command::EnrolmentToken(command) => command.run(&mut out, &mut err),
         Command::Keys(KeysCommand::Init { dir }) => cli::init_keys(&dir, &mut out, &mut err),
         Command::Keys(KeysCommand::Rotate { dir, keep }) => {
             cli::rotate_keys(&dir, keep, &mut out, &mut err)

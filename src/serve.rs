@@ -54,7 +54,7 @@ pub enum ServeError {
     #[error("keys.directory: a handle key is not valid")]
     HandleKey,
     /// The identity store.
-    #[error("store.file")]
+    #[error("store")]
     Store(#[from] StoreError),
     /// A push service's credential or certificate authority.
     #[error("{key}")]
@@ -122,7 +122,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Running, ServeError> 
     let metrics = Metrics::new(config.apps.keys()).map_err(|e| ServeError::Setup(e.into()))?;
     let metrics = Arc::new(metrics);
     let tls = config.server.tls.as_ref().map(|tls| acceptor(tls, &metrics)).transpose()?;
-    let relay = Arc::new(build(&config, clock, Arc::clone(&metrics))?);
+    let relay = Arc::new(build(&config, clock, Arc::clone(&metrics)).await?);
     if config.upstream.prewarm > 0 {
         // Nobody is told to come before the connections are there, or have failed.
         let deadline = time::Instant::now() + config.upstream.connect_timeout;
@@ -143,6 +143,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Running, ServeError> 
     let keys = config.keys;
     let tasks = vec![
         tokio::spawn(admin.serve(admin_listener, admin_stopped)),
+        tokio::spawn(follow_store(Arc::clone(&relay))),
         tokio::spawn(follow_ring(relay, keys.directory, keys.reload_interval)),
     ];
     tracing::info!(%address, %admin_address, "serving");
@@ -171,7 +172,7 @@ impl Drop for Running {
 }
 
 /// Builds the rooms.
-fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, ServeError> {
+async fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, ServeError> {
     let pepper = SerialPepper::load(&config.keys.directory)?;
     let ring = load_ring(&config.keys.directory)?;
     let (carriers, host_guard) = providers::build(config, &clock, &metrics)?;
@@ -195,7 +196,7 @@ fn build(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Relay, 
         quota: Quota::new(&config.limits, &config.pairing),
         duplicates: Duplicates::new(&config.duplicates),
         host_guard,
-        store: Store::open(&config.store)?,
+        store: Store::open(&config.store).await?,
         metrics,
         clock,
         complaints: Complaints::new(config.log.repeat),
@@ -218,6 +219,10 @@ fn load_ring(directory: &Path) -> Result<Ring, ServeError> {
     };
     let keys: Result<Vec<RingKey>, Unopened> = keys.iter().map(key).collect();
     keys.and_then(Ring::new).map_err(|Unopened| ServeError::HandleKey)
+}
+
+async fn follow_store(relay: Arc<Relay>) {
+    relay.store.follow().await;
 }
 
 /// Reads the ring again and again, so that a rotation reaches every replica without a restart.

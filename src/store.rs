@@ -2,18 +2,35 @@
 //!
 //! Invariant: it holds exactly the fields of [`NasIdentity`], and one-time enrolment tokens until
 //! they are used: no device, no message, no address, no counter, no time of last contact (design
-//! §2, promise 2). A bounded cache stands before the file, so that a busy NAS costs no read; no SQL
-//! leaves this room.
+//! §2, promise 2). A bounded cache stands before the records, so that a busy NAS costs no read and
+//! goes on for the cache's life when the store is away. What changes behind the cache, at another
+//! replica or by an operator's command, is heard of at once and leaves it; no SQL leaves this room.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::sync::broadcast;
+use tokio::time;
 
 use crate::config;
 use crate::push::{SenderKey, Thumbprint};
 
+pub mod copy;
+
+mod faults;
+
+pub mod postgres;
+
+pub mod records;
+
 pub mod sqlite;
 
+pub use faults::StoreError;
+
+use postgres::Notices;
+use records::{Records, Token};
 use sqlite::Sqlite;
 
 /// The permanent record that identifies a NAS.
@@ -42,34 +59,6 @@ pub enum NasStatus {
     Suspended,
 }
 
-/// The store could not answer. Blame: us.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file could not be opened, read or written.
-    #[error("the identity store cannot be used")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The folder of the file could not be made.
-    #[error("the identity store's folder cannot be made")]
-    Folder(#[source] std::io::Error),
-    /// The file is of a newer relay.
-    #[error("the identity store has schema {found}, this relay knows up to {known}")]
-    Newer {
-        /// Schema number in the file.
-        found: i64,
-        /// The newest that is known.
-        known: i64,
-    },
-    /// The file is no longer where it was: what is written to it would be lost.
-    #[error("the identity store's file was moved, replaced or removed")]
-    Moved,
-    /// A record in the file is not one that this relay writes.
-    #[error("the identity store holds a record that is not valid")]
-    Corrupt,
-    /// The worker thread is gone.
-    #[error("the identity store is closed")]
-    Closed,
-}
-
 /// What an enrolment came to.
 pub enum Enrolled {
     /// A new record.
@@ -90,23 +79,60 @@ pub enum Rotated {
     KeyInUse,
 }
 
+/// Which record may be another one now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// The one that has or had this key.
+    Nas([u8; 32]),
+    /// Any.
+    Any,
+}
+
 /// Answers the rooms' questions.
 pub struct Store {
-    sqlite: Arc<Sqlite>,
+    records: Records,
     known: Cache<Thumbprint, NasIdentity>,
+    /// Counts what made the cache forget, so that an answer that was on its way is not kept.
+    changes: AtomicU64,
+    told: broadcast::Sender<Changed>,
 }
+
+/// The columns of a record, as both places give them.
+struct Columns<'a> {
+    ds_id: &'a str,
+    key_thumbprint: &'a [u8],
+    public_key: &'a [u8],
+    serial_tag: &'a [u8],
+    model: &'a str,
+    enrolled_at: i64,
+    status: &'a str,
+}
+
+/// Records that are read, written or looked at anew together.
+const PAGE_RECORDS: usize = 1000;
+
+/// Changes that one listener may be behind; further behind, anything may have changed.
+const TOLD_MAX: usize = 1024;
+
+/// How often a file is asked whether another program has written.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a server that was lost is left alone.
+const LISTEN_PAUSE: Duration = Duration::from_millis(250);
 
 // === impl Store ===
 
 impl Store {
-    /// Opens the store, making the file when there is none.
+    /// Opens the store; makes what is missing in it.
     /// Errors: [`StoreError`] when it cannot be used.
-    pub fn open(config: &config::Store) -> Result<Self, StoreError> {
+    pub async fn open(config: &config::Store) -> Result<Self, StoreError> {
         let known = Cache::builder()
             .max_capacity(config.cache_entries_max)
             .time_to_live(config.cache_lifetime)
             .build();
-        Ok(Self { sqlite: Arc::new(Sqlite::open(&config.file)?), known })
+        let records = Records::open(config).await?;
+        let told = broadcast::Sender::new(TOLD_MAX);
+        Ok(Self { records, known, changes: AtomicU64::new(0), told })
     }
 
     /// Which NAS has this key?
@@ -114,11 +140,15 @@ impl Store {
         if let Some(known) = self.known.get(&key) {
             return Ok(Some(known));
         }
-        let found = self.ask(move |sqlite| sqlite.nas_by_key(key)).await?;
+        let changes = self.changes.load(Ordering::SeqCst);
+        let found = self.records.nas_by_key(key).await?;
         // That there is none is not remembered: the NAS may enrol at another replica a moment
         // later.
         if let Some(identity) = &found {
             self.known.insert(key, identity.clone());
+            if self.changes.load(Ordering::SeqCst) != changes {
+                self.known.invalidate(&key);
+            }
         }
         Ok(found)
     }
@@ -127,51 +157,151 @@ impl Store {
     pub async fn enrol(
         &self,
         identity: NasIdentity,
-        token: Option<[u8; 32]>,
+        token: Option<Token>,
     ) -> Result<Enrolled, StoreError> {
-        let key = identity.key.thumbprint();
-        let enrolled = self.ask(move |sqlite| sqlite.enrol(&identity, token)).await?;
-        self.known.invalidate(&key);
-        Ok(enrolled)
+        self.records.enrol(identity, token).await
     }
 
     /// Give the NAS with the old key a new one; its id stays.
     pub async fn rotate_key(&self, old: Thumbprint, new: SenderKey) -> Result<Rotated, StoreError> {
-        let rotated = self.ask(move |sqlite| sqlite.rotate_key(old, &new)).await?;
-        self.known.invalidate(&old);
-        self.known.invalidate(&new.thumbprint());
-        Ok(rotated)
+        let rotated = self.records.rotate_key(old, new).await;
+        // Also without an answer: it may have happened all the same.
+        self.forget(old);
+        self.forget(new.thumbprint());
+        rotated
     }
 
-    /// Keep these hashes of one-time enrolment tokens until they are used.
-    pub async fn add_enrolment_tokens(&self, hashes: Vec<[u8; 32]>) -> Result<(), StoreError> {
-        self.ask(move |sqlite| sqlite.add_enrolment_tokens(&hashes)).await
+    /// Should this replica get traffic, as far as its store goes?
+    /// A server that is away is away for all replicas, and the application door does without it; a
+    /// file that is away is this replica's own fault.
+    pub async fn readiness(&self) -> Result<(), StoreError> {
+        match &self.records {
+            Records::Sqlite(_) => self.records.ping().await,
+            Records::Postgres(_) => Ok(()),
+        }
     }
 
-    /// Can the store answer?
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.ask(Sqlite::ping).await
+    /// Hears which records change from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.told.subscribe()
     }
 
-    /// A file is read on a thread that may block.
-    async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Sqlite) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let sqlite = Arc::clone(&self.sqlite);
-        let answer = tokio::task::spawn_blocking(move || question(&sqlite)).await;
-        answer.map_err(|_| StoreError::Closed)?
+    /// Follows the changes that others make, for as long as the relay serves.
+    pub async fn follow(&self) {
+        match &self.records {
+            Records::Sqlite(sqlite) => {
+                let mut version = None;
+                loop {
+                    let found = records::ask(sqlite, Sqlite::data_version).await.ok();
+                    if found.is_some() && found != version && self.look_again().await.is_ok() {
+                        version = found;
+                    }
+                    time::sleep(POLL_INTERVAL).await;
+                }
+            }
+            Records::Postgres(postgres) => loop {
+                if let Ok(notices) = postgres.listen().await
+                    && self.look_again().await.is_ok()
+                {
+                    tracing::info!("changes of NAS identities are heard of");
+                    self.take(notices).await;
+                    tracing::warn!("the identity store is away: what is cached goes on");
+                }
+                time::sleep(LISTEN_PAUSE).await;
+            },
+        }
+    }
+
+    /// Takes notices as long as they come.
+    async fn take(&self, mut notices: Notices) {
+        while let Ok(key) = notices.next().await {
+            self.forget(key);
+            // Nobody listens, then.
+            let _ = self.told.send(Changed::Nas(*key.as_bytes()));
+        }
+    }
+
+    /// Compares what is cached with the records, and forgets what is another one now: so the cache
+    /// stays warm, whatever was missed. Its age stays too.
+    async fn look_again(&self) -> Result<(), StoreError> {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        let cached: Vec<Thumbprint> = self.known.iter().map(|(key, _)| *key).collect();
+        for keys in cached.chunks(PAGE_RECORDS) {
+            let found = self.records.nas_by_keys(keys.to_vec()).await?;
+            let found: HashMap<Thumbprint, NasIdentity> =
+                found.into_iter().map(|nas| (nas.key.thumbprint(), nas)).collect();
+            for key in keys {
+                if self.known.get(key).as_ref() != found.get(key) {
+                    self.forget(*key);
+                }
+            }
+        }
+        // Nobody listens, then.
+        let _ = self.told.send(Changed::Any);
+        Ok(())
+    }
+
+    fn forget(&self, key: Thumbprint) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.known.invalidate(&key);
+    }
+}
+
+// === impl NasIdentity ===
+
+impl NasIdentity {
+    /// Gives the time of enrolment as it is stored.
+    fn enrolled_at(&self) -> i64 {
+        i64::try_from(self.enrolled_at_unix_s).unwrap_or(i64::MAX)
+    }
+}
+
+// === impl Columns ===
+
+impl Columns<'_> {
+    /// Checks what was read.
+    /// Errors: [`StoreError::Corrupt`].
+    fn identity(&self) -> Result<NasIdentity, StoreError> {
+        self.parse().ok_or_else(|| StoreError::Corrupt(self.ds_id.to_owned()))
+    }
+
+    fn parse(&self) -> Option<NasIdentity> {
+        let key = SenderKey::from_stored(self.public_key.try_into().ok()?);
+        (key.thumbprint().as_bytes() == self.key_thumbprint).then_some(())?;
+        Some(NasIdentity {
+            ds_id: self.ds_id.to_owned(),
+            key,
+            serial_tag: self.serial_tag.try_into().ok()?,
+            model: self.model.to_owned(),
+            enrolled_at_unix_s: u64::try_from(self.enrolled_at).ok()?,
+            status: NasStatus::ALL.into_iter().find(|status| status.label() == self.status)?,
+        })
     }
 }
 
 // === impl NasStatus ===
 
 impl NasStatus {
+    const ALL: [Self; 2] = [Self::Active, Self::Suspended];
+
     /// Gives the word that the contract and the store use.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Suspended => "suspended",
         }
+    }
+}
+
+/// Gives the migrations that a store of schema `found` lacks, each with the schema it makes.
+/// Errors: [`StoreError::Newer`].
+fn due<'a>(
+    found: i64,
+    migrations: &'a [&'a str],
+) -> Result<impl Iterator<Item = (&'a str, i64)>, StoreError> {
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    match usize::try_from(found) {
+        Ok(done) if found <= known => Ok(migrations.iter().copied().zip(1..).skip(done)),
+        _ => Err(StoreError::Newer { found, known }),
     }
 }

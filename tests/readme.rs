@@ -38,7 +38,7 @@ fn the_least_configuration_is_accepted_with_the_commands_as_printed() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     assert!(text.starts_with("ok\n") && text.contains("app chat: webpush"), "{text}");
     assert_eq!(serve, "serve --config relay.toml &");
-    let minted = relay(folder.path(), "enrolment-tokens --config relay.toml");
+    let minted = relay(folder.path(), "enrolment-token mint --config relay.toml");
     assert_eq!(String::from_utf8(minted.stdout).unwrap().lines().count(), 1);
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
-use sns_relay::config;
+use sns_relay::config::{self, StorePlace};
 use sns_relay::push::SenderKey;
 use sns_relay::store::{NasIdentity, NasStatus, Store};
 use tokio::time::Instant;
@@ -51,12 +51,12 @@ fn main() -> Result<(), Fault> {
 async fn measure(identities: u32) -> Result<Row, Fault> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("identities.sqlite3");
-    drop(open(&file, 0)?);
+    drop(open(&file, 0).await?);
     fill(&file, identities)?;
 
-    let store = open(&file, 0)?;
+    let store = open(&file, 0).await?;
     let uncached_us = look_up(&store, identities).await?;
-    let store = open(&file, u64::from(identities) * 2)?;
+    let store = open(&file, u64::from(identities) * 2).await?;
     for number in 0..identities {
         store.nas_by_key(key(number).thumbprint()).await?;
     }
@@ -71,9 +71,10 @@ async fn measure(identities: u32) -> Result<Row, Fault> {
     Ok(Row { uncached_us, cached_us, enrolment_us, memory_mib, file_mib })
 }
 
-fn open(file: &Path, cache_entries_max: u64) -> Result<Store, Fault> {
+async fn open(file: &Path, cache_entries_max: u64) -> Result<Store, Fault> {
+    let place = StorePlace::File(file.to_owned());
     let cache_lifetime = Duration::from_secs(3_600);
-    Ok(Store::open(&config::Store { file: file.to_owned(), cache_entries_max, cache_lifetime })?)
+    Ok(Store::open(&config::Store { place, cache_entries_max, cache_lifetime }).await?)
 }
 
 fn fill(file: &Path, identities: u32) -> Result<(), Fault> {

@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::url::{parse_host, parse_port};
 use super::{
     Admin, Apns, Authenticate, Duplicates, Enrolment, EnrolmentPolicy, Fcm, Feedback, Keys, Limits,
-    Log, Pairing, PublicUrl, Rate, RatePair, Server, ServerTls, ServiceUrl, Store, WebPush,
+    Log, Pairing, PublicUrl, Rate, RatePair, Server, ServerTls, ServiceUrl, WebPush,
 };
 
 const SECONDS_PER_DAY: u64 = 86400;
@@ -102,17 +102,6 @@ pub(super) fn log(r: &mut Reader) -> Option<Log> {
     let json = r.parsed("log.format", json, "text or json");
     let repeat = r.seconds("log.repeat_s", 1..=86_400);
     Some(Log { level: level?, json: json?, repeat: repeat? })
-}
-
-pub(super) fn store(r: &mut Reader) -> Option<Store> {
-    let file = r.path("store.file");
-    let cache_entries_max = r.integer("store.cache_entries_max", 0..=10_000_000);
-    let cache_lifetime = r.seconds("store.cache_lifetime_s", 1..=3600);
-    Some(Store {
-        file: file?,
-        cache_entries_max: cache_entries_max?,
-        cache_lifetime: cache_lifetime?,
-    })
 }
 
 pub(super) fn keys(r: &mut Reader) -> Option<Keys> {

@@ -2,8 +2,9 @@
 //! its answer.
 //!
 //! `synchronous = FULL` makes an acknowledged enrolment survive a crash and a power cut
-//! (SQLite, "Atomic Commit In SQLite"; pragma `synchronous`). A file that was removed or replaced
-//! under us is not written any more: SQLite itself would go on in a file that no longer has a name.
+//! (SQLite, "Atomic Commit In SQLite"; pragma `synchronous`). `secure_delete` overwrites what is
+//! erased. A file that was removed or replaced under us is not written any more: SQLite itself
+//! would go on in a file that no longer has a name.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,28 +12,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
-use super::{Enrolled, NasIdentity, NasStatus, Rotated, StoreError};
+use super::{Columns, Enrolled, NasIdentity, Rotated, StoreError};
 use crate::push::{SenderKey, Thumbprint};
 
-/// The schema this relay writes: `PRAGMA user_version`.
-const SCHEMA: i64 = 1;
+mod operator;
 
-const CREATE: &str = "
-    CREATE TABLE nas (
-        ds_id          TEXT PRIMARY KEY,
-        key_thumbprint BLOB NOT NULL UNIQUE,
-        public_key     BLOB NOT NULL,
-        serial_tag     BLOB NOT NULL,
-        model          TEXT NOT NULL,
-        enrolled_at    INTEGER NOT NULL,
-        status         TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE enrolment_token (hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
-    PRAGMA user_version = 1;
-";
+/// What makes each schema out of the one before: `PRAGMA user_version` counts them.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite-1.sql")];
 
-const SELECT: &str = "SELECT ds_id, public_key, serial_tag, model, enrolled_at, status \
-                      FROM nas WHERE key_thumbprint = ?1";
+const COLUMNS: &str =
+    "ds_id, key_thumbprint, public_key, serial_tag, model, enrolled_at, status FROM nas";
 
 /// The file, through two connections: readers need not wait for a commit to reach the disk.
 pub struct Sqlite {
@@ -67,6 +56,12 @@ impl Sqlite {
         select(&lock(&self.reader), key)
     }
 
+    /// Looks several up by their keys; those that are not there are left out.
+    pub fn nas_by_keys(&self, keys: &[Thumbprint]) -> Result<Vec<NasIdentity>, StoreError> {
+        let reader = lock(&self.reader);
+        keys.iter().filter_map(|key| select(&reader, *key).transpose()).collect()
+    }
+
     /// Writes a new identity, or gives the one that the key has.
     /// The token is used up in the same transaction: it enrols one NAS, whatever fails on the way.
     pub fn enrol(
@@ -95,7 +90,7 @@ impl Sqlite {
                 identity.key.as_bytes(),
                 identity.serial_tag,
                 identity.model,
-                i64::try_from(identity.enrolled_at_unix_s).unwrap_or(i64::MAX),
+                identity.enrolled_at(),
                 identity.status.label(),
             ],
         )?;
@@ -123,23 +118,18 @@ impl Sqlite {
         Ok(Rotated::Done(identity))
     }
 
-    /// Keeps hashes of one-time tokens.
-    pub fn add_enrolment_tokens(&self, hashes: &[[u8; 32]]) -> Result<(), StoreError> {
-        let mut writer = lock(&self.writer);
-        let transaction = self.begin(&mut writer)?;
-        for hash in hashes {
-            transaction.execute("INSERT OR IGNORE INTO enrolment_token VALUES (?1)", [hash])?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
     /// Reads once, to see that the file answers and is still in its place.
     pub fn ping(&self) -> Result<(), StoreError> {
         self.check_place()?;
         let reader = lock(&self.reader);
         reader.query_row("SELECT count(*) FROM (SELECT 1 FROM nas LIMIT 1)", [], |_| Ok(()))?;
         Ok(())
+    }
+
+    /// Gives a number that differs from the last one when another program has written meanwhile.
+    /// Source: SQLite, pragma `data_version`; our own writes go by the same connection.
+    pub fn data_version(&self) -> Result<i64, StoreError> {
+        Ok(lock(&self.writer).query_row("PRAGMA data_version", [], |row| row.get(0))?)
     }
 
     /// Begins to write at once: a transaction that reads first cannot wait for another process's
@@ -163,43 +153,43 @@ fn connect(file: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(file)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "secure_delete", "ON")?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     Ok(connection)
 }
 
+/// Two programs that open a new file at once do this one after the other.
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match found {
-        0 => transaction.execute_batch(CREATE)?,
-        SCHEMA => {}
-        _ => return Err(StoreError::Newer { found, known: SCHEMA }),
+    for (migration, number) in super::due(found, &MIGRATIONS)? {
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", number)?;
     }
     transaction.commit()?;
     Ok(())
 }
 
 fn select(connection: &Connection, key: Thumbprint) -> Result<Option<NasIdentity>, StoreError> {
-    let mut statement = connection.prepare_cached(SELECT)?;
+    let select = format!("SELECT {COLUMNS} WHERE key_thumbprint = ?1");
+    let mut statement = connection.prepare_cached(&select)?;
     let found = statement.query_row([key.as_bytes()], |row| Ok(identity(row))).optional()?;
     found.transpose()
 }
 
 fn identity(row: &Row<'_>) -> Result<NasIdentity, StoreError> {
-    let status: String = row.get(5)?;
-    let enrolled_at: i64 = row.get(4)?;
-    Ok(NasIdentity {
-        ds_id: row.get(0)?,
-        key: SenderKey::from_stored(row.get(1)?),
-        serial_tag: row.get(2)?,
-        model: row.get(3)?,
-        enrolled_at_unix_s: u64::try_from(enrolled_at).map_err(|_| StoreError::Corrupt)?,
-        status: match status.as_str() {
-            "active" => NasStatus::Active,
-            "suspended" => NasStatus::Suspended,
-            _ => return Err(StoreError::Corrupt),
-        },
-    })
+    let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+    let blob = |column| row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from);
+    let columns = Columns {
+        ds_id: text(0)?,
+        key_thumbprint: blob(1)?,
+        public_key: blob(2)?,
+        serial_tag: blob(3)?,
+        model: text(4)?,
+        enrolled_at: row.get(5)?,
+        status: text(6)?,
+    };
+    columns.identity()
 }
 
 /// A thread that panicked held no half-made change: a transaction that was not committed is undone.

@@ -8,10 +8,10 @@ use sns_loadtest::device::DeviceKind;
 use sns_loadtest::stage::APP;
 use sns_nas::base64url;
 use sns_relay::clock::Clock;
-use sns_relay::config;
-use sns_relay::store::Store;
+use sns_relay::store::records::Records;
 use tokio::sync::mpsc;
 
+use crate::cluster::section;
 use crate::forge::{Forge, SERIAL, handle_of, notification};
 use crate::house::House;
 use crate::process::Process;
@@ -99,7 +99,7 @@ async fn the_same_key_keeps_its_id_and_a_serial_proves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_the_operator_enrols_one_nas() {
     let house = House::with(|stage| stage.set_key("enrolment.policy", "token")).await;
-    let printed = Process::run(&house.config_file, &["enrolment-tokens", "--count", "2"]);
+    let printed = Process::run(&house.config_file, &["enrolment-token", "mint", "--count", "2"]);
     let tokens: Vec<&str> = printed.lines().collect();
     assert_eq!(tokens.len(), 2);
     let (nas, late) = (Forge::for_house(&house), Forge::for_house(&house));
@@ -128,17 +128,13 @@ async fn a_token_of_the_operator_enrols_one_nas() {
 async fn a_token_enrols_one_nas_however_many_race_for_it() {
     let house = House::with(|stage| stage.set_key("enrolment.policy", "token")).await;
     let token = "et_contested";
-    let store = Store::open(&config::Store {
-        file: house.stage.folder().join(STORE),
-        cache_entries_max: 0,
-        cache_lifetime: std::time::Duration::from_secs(1),
-    })
-    .unwrap();
+    let file = house.stage.folder().join(STORE).to_str().unwrap().to_owned();
+    let records = Records::open(&section(&[("store.file", file)])).await.unwrap();
     let hash = sns_relay::enrol::hash_enrolment_token(token);
-    store.add_enrolment_tokens(vec![hash]).await.unwrap();
+    records.add_enrolment_tokens(vec![hash]).await.unwrap();
     let more = tokio::spawn(async move {
         for number in 0..20 {
-            store.add_enrolment_tokens(vec![[number; 32]]).await.unwrap();
+            records.add_enrolment_tokens(vec![[number; 32]]).await.unwrap();
         }
     });
     let mut asks = tokio::task::JoinSet::new();

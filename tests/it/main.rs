@@ -4,6 +4,7 @@
 
 mod answers;
 mod bad_input;
+mod cluster;
 mod connections;
 mod doors;
 mod email;

@@ -92,14 +92,28 @@ impl Process {
 
     /// Runs another command of the program with this configuration; gives what it printed.
     pub(crate) fn run(config_file: &Path, arguments: &[&str]) -> String {
-        let output = Command::new(PROGRAM)
-            .args(arguments)
-            .arg("--config")
-            .arg(config_file)
-            .output()
-            .unwrap();
+        let output = Self::command(arguments).arg("--config").arg(config_file).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs one that must fail; gives what it complained of.
+    pub(crate) fn fail(config_file: &Path, arguments: &[&str]) -> String {
+        let output = Self::command(arguments).arg("--config").arg(config_file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Runs one with the configuration of this relay.
+    pub(crate) fn operate(&self, arguments: &[&str]) -> String {
+        Self::run(&self.config_file, arguments)
+    }
+
+    /// Gives a command of the program.
+    pub(crate) fn command(arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments);
+        command
     }
 
     fn log_file(&self) -> PathBuf {

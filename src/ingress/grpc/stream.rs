@@ -3,7 +3,8 @@
 //! Bounded on all sides: calls of one sender, messages of one call that are in work or not yet
 //! acknowledged, the age of a call. Above the bound the call reads no further message, so that
 //! HTTP/2's flow control holds the sender back; a sender that does not read its acknowledgements
-//! is thus slowed, not buffered for. A call that ends, however it ends, gives up what is in work.
+//! is thus slowed, not buffered for. A NAS that is stopped loses its open calls, wherever it was
+//! stopped. A call that ends, however it ends, gives up what is in work.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -13,7 +14,8 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use sns_proto::v1::stream_request::Message;
 use sns_proto::v1::{self, StreamRequest, StreamResponse};
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Status, Streaming};
@@ -22,9 +24,11 @@ use super::super::{Doors, Panicked, caught, not_now};
 use super::calls::results_of;
 use super::status::{result_of, status_of};
 use super::words;
+use crate::authenticate::Sender;
 use crate::metrics::Door;
 use crate::outcome::{Code, Outcome, Refusal};
 use crate::relay::{Settled, Timing};
+use crate::store::Changed;
 
 /// How many calls of `Stream` each sender has open.
 #[derive(Default)]
@@ -42,6 +46,10 @@ pub(super) struct Conversation {
     deadline: Option<Instant>,
     ages_at: Instant,
     draining: watch::Receiver<bool>,
+    /// Which NAS may be stopped now; of interest once this call has sent as one.
+    changes: broadcast::Receiver<Changed>,
+    is_nas: bool,
+    sender: Sender,
     stage: Stage,
     _place: Place,
 }
@@ -66,6 +74,8 @@ enum Ending {
     Malformed,
     /// A message was too long.
     TooLarge,
+    /// The NAS was stopped, or is none any more.
+    TurnedAway(Code),
 }
 
 /// A sender's right to one call; dropping it gives the right back.
@@ -103,6 +113,9 @@ impl Conversation {
             deadline: timeout.map(|timeout| now + timeout),
             ages_at: now + doors.limits.grpc_stream_age_max,
             draining: doors.draining.subscribe(),
+            changes: relay.store.changes(),
+            is_nas: false,
+            sender,
             stage: Stage::Reading,
             _place: place,
         })
@@ -140,6 +153,11 @@ impl Conversation {
                     Err(_) => continue,
                 },
                 message = self.incoming.message(), if reads && has_room => self.take(message),
+                changed = self.changes.recv(), if reads && self.is_nas => {
+                    if let Some(code) = self.turned_away(changed).await {
+                        self.stage = Stage::Finishing(Ending::TurnedAway(code));
+                    }
+                }
                 () = drained(&mut self.draining), if reads => {
                     self.stage = Stage::Finishing(Ending::Draining);
                 }
@@ -161,7 +179,23 @@ impl Conversation {
         }
     }
 
+    /// Tells why the NAS may send no more, after a change that may concern it. What cannot be told
+    /// now is told to its next message.
+    async fn turned_away(&self, changed: Result<Changed, RecvError>) -> Option<Code> {
+        match changed {
+            Ok(Changed::Nas(key)) if key != *self.sender.thumbprint().as_bytes() => return None,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return None,
+        }
+        let relay = &self.doors.relay;
+        match relay.enroller.nas(&relay.store, &self.sender).await {
+            Err(Outcome::Refused(refusal)) => Some(refusal.code),
+            _ => None,
+        }
+    }
+
     fn begin(&mut self, request: StreamRequest) {
+        self.is_nas |= matches!(request.message, Some(Message::Notify(_)));
         let (doors, authorization) = (Arc::clone(&self.doors), Arc::clone(&self.authorization));
         let mut time = doors.timing(None);
         time.deadline = self.deadline.map_or(time.deadline, |own| own.min(time.deadline));
@@ -222,6 +256,7 @@ impl Ending {
             Self::Draining => Some(not_now(Code::Draining)),
             Self::Malformed => Some(Refusal::new(Code::MessageMalformed).into()),
             Self::TooLarge => Some(Refusal::new(Code::BodyTooLarge).into()),
+            Self::TurnedAway(code) => Some(Refusal::of_field(code, "Authorization").into()),
         }
     }
 }

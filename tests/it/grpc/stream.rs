@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use super::{PATIENCE, Party, channel, stream_push, told};
+use crate::cluster::Cluster;
 use crate::house::House;
+use crate::process::Process;
 
 /// A thousand messages on one call, one of them bad: each is acknowledged once.
 #[tokio::test(flavor = "multi_thread")]
@@ -177,4 +179,31 @@ async fn a_stop_acknowledges_what_is_in_work_and_ends_the_stream() {
     assert_eq!(acknowledged.sequence, 7);
     assert_eq!(acknowledged.results[0].outcome(), v1::Outcome::Accepted);
     assert_eq!((status.code(), told(&status).0.as_str()), (Code::Unavailable, "draining"));
+}
+
+/// The operator's command stops a NAS whose call is open and idle: the call ends by itself, with a
+/// file and with a server.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_open_call_of_a_nas_that_is_stopped_ends() {
+    let database = Cluster::shared().await.database().await;
+    for keys in [&[][..], &database.keys()[..]] {
+        let house = House::with(|stage| {
+            keys.iter().for_each(|(key, value)| stage.set_key(key, value.as_str()));
+        })
+        .await;
+        let party = Party::at(house, DeviceKind::Ios).await;
+        let (sender, mut acknowledgements) = party.open(channel(None)).await.unwrap();
+        let notify = |sequence| v1::StreamRequest {
+            sequence,
+            message: Some(stream_request::Message::Notify(party.notify())),
+        };
+        sender.send(notify(1)).await.unwrap();
+        let acknowledged = acknowledgements.next().await.unwrap().unwrap();
+        assert_eq!(acknowledged.results[0].outcome(), v1::Outcome::Accepted);
+        let ds_id = party.house.client.identity(&party.sender).await.unwrap().ds_id;
+        Process::run(&party.house.config_file, &["nas", "revoke", &ds_id]);
+        let end = timeout(Duration::from_secs(2), acknowledgements.next()).await;
+        let status = end.expect("within two seconds").unwrap().unwrap_err();
+        assert_eq!(told(&status).0, "nas_suspended");
+    }
 }
