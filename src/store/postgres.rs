@@ -100,8 +100,8 @@ impl Postgres {
                 return Ok(None);
             }
         }
-        let insert = "INSERT INTO nas VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (key_thumbprint) \
-             DO NOTHING";
+        let insert = "INSERT INTO nas VALUES ($1, $2, $3, $4, $5, $6, $7) \
+                      ON CONFLICT (key_thumbprint) DO NOTHING";
         let statement = transaction.prepare_cached(insert).await?;
         let thumbprint = identity.key.thumbprint();
         let inserted = transaction

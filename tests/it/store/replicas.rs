@@ -24,7 +24,10 @@ const REVOCATION_MAX: Duration = Duration::from_secs(2);
 
 fn set(stage: &mut Stage, keys: &[(&'static str, String)]) {
     for (key, value) in keys {
-        stage.set_key(key, value.as_str());
+        match value.parse::<i64>() {
+            Ok(number) => stage.set_key(key, number),
+            Err(_) => stage.set_key(key, value.as_str()),
+        }
     }
 }
 
