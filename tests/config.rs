@@ -127,7 +127,7 @@ fn without_file_and_variables_there_are_the_defaults() {
     assert_eq!(config.pairing.handle_lifetime, Duration::from_secs(365 * 86400));
     let apple = ServiceUrl { host: "api.push.apple.com".to_owned(), port: 443 };
     assert_eq!(config.apns.production_url, apple);
-    assert_eq!(config.store.file, Path::new("data/identities.sqlite3"));
+    assert_eq!(config.store.place.name(), "data/identities.sqlite3");
     assert!(config.webpush.allow_hosts.contains(&"web.push.apple.com".to_owned()));
     assert!(!config.webpush.allow_hosts.contains(&".push.apple.com".to_owned()));
     assert!(config.apps.is_empty());
@@ -378,7 +378,7 @@ fn certificates_and_their_keys_are_taken_from_files() {
 fn relative_names_start_where_they_were_written() {
     let folder = Folder::new();
     let config = folder.load(&[("SNS_RELAY__STORE__FILE", "x.sqlite3")]).ok().unwrap();
-    assert_eq!(config.store.file, Path::new("x.sqlite3"));
+    assert_eq!(config.store.place.name(), "x.sqlite3");
     assert_eq!(config.keys.directory, folder.path("keys"), "a default, beside the file");
     fs::remove_file(folder.path("keys/vapid.pem")).unwrap();
     let app = "[apps.a.webpush]\nsubject = \"https://example.com\"";
