@@ -225,6 +225,15 @@ impl fmt::Display for AppName {
     }
 }
 
+/// Reads base64url with as much padding as belongs there, or less: as [`BASE64URL`] does, by wider
+/// steps.
+pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    let padding_max = digits.len().wrapping_neg() % 4;
+    let fits = text.len() - digits.len() <= padding_max;
+    fits.then(|| base64_simd::URL_SAFE_NO_PAD.decode_to_vec(digits).ok()).flatten()
+}
+
 /// Random ids that a thread draws at once.
 const IDS_AT_ONCE: usize = 64;
 
@@ -270,6 +279,11 @@ impl MessageId {
         let mut bytes = [0_u8; 16];
         bytes.copy_from_slice(&context.finish().as_ref()[..16]);
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// Its 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
     }
 
     /// Gives the canonical lower-case form.
@@ -450,6 +464,22 @@ mod tests {
             ["", "123e4567e89b12d3a456426614174000", "{123e4567-e89b-12d3-a456-426614174000}"]
         {
             assert!(MessageId::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    /// Held to the library that reads everything else.
+    #[test]
+    fn wide_steps_read_what_narrow_ones_do() {
+        let mut texts: Vec<String> = [
+            "", "=", "A", "AA", "AB", "AA=", "AA==", "AA===", "AAA", "AAB", "AAA=", "AAA==",
+            "AAAA", "AAAA=", "AAAA====", "A-_A", "A+/A", "AA\n", " AAA", "A=AA", "A\u{e4}A",
+        ]
+        .map(str::to_owned)
+        .into();
+        let long = BASE64URL.encode([0x5a; 313]);
+        texts.extend(["", "=", "=="].map(|padding| format!("{long}{padding}")));
+        for text in texts {
+            assert_eq!(from_base64url(&text), BASE64URL.decode(&text).ok(), "{text:?}");
         }
     }
 
