@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, ready};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -331,16 +332,22 @@ impl Relay {
     }
 
     /// send → settle, for a message that was let in.
-    pub async fn carry(&self, errand: Result<Errand<'_>, Settled>) -> Settled {
+    pub fn carry<'a>(
+        &'a self,
+        errand: Result<Errand<'a>, Settled>,
+    ) -> impl Future<Output = Settled> + Send + 'a {
         let errand = match errand {
             Ok(errand) => errand,
-            Err(settled) => return settled,
+            Err(settled) => return Either::Left(ready(settled)),
         };
-        let Sent { outcome, at, upstream } = self.send_once(&errand).await;
-        let Errand { door, time, route, renewed_handle, budget, .. } = errand;
-        let own_part = (at - time.started).saturating_sub(upstream);
-        self.settle(door, &route.app().name, route.address().service(), &outcome, own_part);
-        Settled { outcome, renewed_handle, ttl_s: Some(route.ttl_s()), budget }
+        // An async fn would keep its argument twice.
+        Either::Right(async move {
+            let Sent { outcome, at, upstream } = self.send_once(&errand).await;
+            let Errand { door, time, route, renewed_handle, budget, .. } = errand;
+            let own_part = (at - time.started).saturating_sub(upstream);
+            self.settle(door, &route.app().name, route.address().service(), &outcome, own_part);
+            Settled { outcome, renewed_handle, ttl_s: Some(route.ttl_s()), budget }
+        })
     }
 
     /// Gives `gone` for a mail address whose owner has unsubscribed, so that the sender gives the

@@ -18,7 +18,9 @@ use super::{Visit, wire};
 use crate::clock;
 use crate::enrol::Application;
 use crate::outcome::{Code, Outcome, Refusal};
-use crate::push::{Address, AppName, BASE64URL, Environment, Plain, PushService, SenderKey};
+use crate::push::{
+    Address, AppName, BASE64URL, Environment, Plain, PushService, SenderKey, from_base64url,
+};
 use crate::relay::Settled;
 use crate::reply;
 use crate::store::NasIdentity;
@@ -173,9 +175,10 @@ fn sender_key(text: &str, member: &'static str) -> Result<SenderKey, Refusal> {
 
 fn notice(request: NotifyRequest) -> Notice {
     let target = |target: wire::Target| {
-        let invalid = |_| Refusal::of_field(Code::MemberInvalid, "sealed");
-        let sealed = target.sealed.map(|text| BASE64URL.decode(text).map(Bytes::from));
-        Addressed { handle: target.handle, sealed: sealed.transpose().map_err(invalid) }
+        let invalid = || Refusal::of_field(Code::MemberInvalid, "sealed");
+        let sealed = target.sealed.map(|text| from_base64url(&text).ok_or_else(invalid));
+        let sealed = sealed.transpose().map(|sealed| sealed.map(Bytes::from));
+        Addressed { handle: target.handle, sealed }
     };
     Notice {
         id: request.id,

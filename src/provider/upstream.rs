@@ -251,7 +251,8 @@ impl Pool {
             }
             Some(Transport::Http1(lane)) => {
                 let request = post.http1(&origin.authority);
-                http1::exchange(slot, &lane, request, deadline, bytes_max).await
+                // Rare, and large.
+                Box::pin(http1::exchange(slot, &lane, request, deadline, bytes_max)).await
             }
             None => Err(Miss::Stale),
         }

@@ -51,9 +51,13 @@ async fn play(data: &[u8]) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     pool.adopt(ours);
     let deadline = Instant::now() + DEADLINE;
-    let sends = (0..3).map(|number| send(&pool, number, deadline));
     let sends = async {
-        for answer in futures(sends).await.into_iter().flatten() {
+        let (one, two, three) = tokio::join!(
+            send(&pool, 0, deadline),
+            send(&pool, 1, deadline),
+            send(&pool, 2, deadline),
+        );
+        for answer in [one, two, three].into_iter().flatten() {
             assert!(answer.len() <= ANSWER_BYTES_MAX, "more of an answer than was wanted");
         }
     };
@@ -68,28 +72,6 @@ async fn play(data: &[u8]) {
     })
     .await
     .expect("a stream of a closed connection is still in use");
-}
-
-/// Runs all at once and gives what came of each.
-async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut all: Vec<_> = all.map(Box::pin).collect();
-    let mut done: Vec<Option<T>> = all.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (future, done) in all.iter_mut().zip(&mut done) {
-            if done.is_none()
-                && let std::task::Poll::Ready(value) = future.as_mut().poll(context)
-            {
-                *done = Some(value);
-            }
-        }
-        if done.iter().all(Option::is_some) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }
 
 async fn send(pool: &Pool, number: usize, deadline: Instant) -> Option<Bytes> {

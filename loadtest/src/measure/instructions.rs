@@ -155,9 +155,9 @@ impl Way {
     /// What was counted last, and 3 % more: how messages fall into batches is chance.
     const fn bound(self) -> u64 {
         match self {
-            Self::Http1 => 140_000,
-            Self::Http2 => 171_000,
-            Self::GrpcStream => 119_000,
+            Self::Http1 => 97_000,
+            Self::Http2 => 125_500,
+            Self::GrpcStream => 79_000,
         }
     }
 }

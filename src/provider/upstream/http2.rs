@@ -131,10 +131,14 @@ pub(super) async fn exchange(
 ) -> Result<Answer, Miss> {
     let opened = line.open(authority, post, answer_bytes_max, deadline).await;
     let sent_at = Instant::now();
-    let Ok(mut open) = opened else {
-        // Nothing was written: after GOAWAY, or when the connection is gone.
-        slot.drain_connection();
-        return Err(Miss::Stale);
+    // Nothing was written: after GOAWAY, when the connection is gone, or by the deadline.
+    let mut open = match opened {
+        Ok(open) => open,
+        Err(NotOpened::Closing) => {
+            slot.drain_connection();
+            return Err(Miss::Stale);
+        }
+        Err(NotOpened::Full) => return Err(Miss::Stale),
     };
     slot.set_fate(Fate::Open { answered: false });
     let parts = match timeout_at(deadline, open.head()).await {

@@ -21,7 +21,7 @@ use super::line::Line;
 use super::{Port, stopped};
 
 /// A connection that has been at rest for this long gives its buffers up.
-const REST: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_millis(200);
 
 /// What a connection's next move was.
 enum Turn {
