@@ -62,7 +62,7 @@ smtp-fetch:
 	@"$(PYTHON)/bin/python" -c "import aiosmtpd"
 
 # A real PostgreSQL server for the tests, which start one of their own: Debian's package where no
-# server is there. Its own cluster is not needed, and not started.
+# server is there. The cluster that comes with the package is not used.
 postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 	|| { echo "PostgreSQL's server is missing: installing Debian's postgresql" \
